@@ -1,0 +1,33 @@
+/*
+ * Include and exclude rules with the meaning that rsync gives them: `*` stops at a slash, `**` does not, `?` is one
+ * character but a slash, `[...]` classes; a leading slash anchors at the transfer's root; a trailing slash matches
+ * directories only; a pattern with a slash (not trailing) or `**` is matched against the end of the whole path, else
+ * against the last component; `dir/***` matches the directory and all in it; the first rule that matches decides;
+ * what matches no rule is included. Names are bytes.
+ *
+ * A PatternList is built by one thread and then only read, by any number. Rules: at most 100,000, each at most 4,096
+ * bytes.
+ */
+#pragma once
+
+#include <glib.h>
+
+typedef struct PatternList PatternList;
+
+PatternList *pattern_list_new(void);
+
+/* Appends a rule. INVALID for an empty pattern, one too long, or too many. */
+gboolean pattern_list_add(PatternList *list, gboolean include, const char *pattern, GError **error);
+
+/* Number of rules. list may be NULL (0). */
+guint pattern_list_length(const PatternList *list);
+
+typedef enum { PATTERN_NONE, PATTERN_INCLUDE, PATTERN_EXCLUDE } PatternResult;
+
+/* What the first matching rule says of `path` (relative to the root, no leading slash, "a/b/c"). Parents are not looked
+ * at: the caller does not enter an excluded directory. list may be NULL. Time is bounded (no exponential patterns). */
+PatternResult pattern_list_match(const PatternList *list, const char *path, gboolean is_directory);
+
+void pattern_list_free(PatternList *list);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PatternList, pattern_list_free)
