@@ -28,8 +28,8 @@ guint64 bytes_get_varint(BytesReader *in);
 gint64 bytes_get_signed(BytesReader *in);
 guint32 bytes_get_u32(BytesReader *in);
 guint64 bytes_get_u64(BytesReader *in);
-/* A length-prefixed blob of at most `max` bytes: a pointer into the reader's bytes and its length; NULL and bad if it is
- * longer or does not fit. */
+/* A length-prefixed blob of at most `max` bytes: a pointer into the reader's bytes and its length; NULL and bad if it
+ * is longer or does not fit. */
 const guint8 *bytes_get_blob(BytesReader *in, gsize max, gsize *length);
 /* Like bytes_get_blob, copied and zero-terminated; NULL and bad also if it holds a zero byte. The caller frees. */
 char *bytes_get_string(BytesReader *in, gsize max);

@@ -14,8 +14,8 @@ char *human_duration(double seconds);
 /* 1234567 as "1,234,567". */
 char *human_count(guint64 count);
 
-/* Parses "10", "10K", "1.5G", "64MiB", "3 GB" (K, M, G, T, P are powers of 1024; a trailing B or iB may follow). FALSE with
- * INVALID for anything else, for negative numbers and for what does not fit in 63 bits. */
+/* Parses "10", "10K", "1.5G", "64MiB", "3 GB" (K, M, G, T, P are powers of 1024; a trailing B or iB may follow). FALSE
+ * with INVALID for anything else, for negative numbers and for what does not fit in 63 bits. */
 gboolean human_parse_size(const char *text, guint64 *bytes, GError **error);
 
 /* Parses a whole decimal number from min to max. `what` names it in the error ("--jobs"). */

@@ -10,8 +10,8 @@
 typedef struct Pool Pool;
 typedef void (*PoolFunc)(gpointer item, gpointer user_data);
 
-/* Starts `threads` (>= 1) threads named `name`, with a queue of at most `capacity` (>= 1) waiting items. NULL with INTERNAL
- * if a thread cannot be started. */
+/* Starts `threads` (>= 1) threads named `name`, with a queue of at most `capacity` (>= 1) waiting items. NULL with
+ * INTERNAL if a thread cannot be started. */
 Pool *pool_new(const char *name, guint threads, guint capacity, PoolFunc func, gpointer user_data, GError **error);
 
 /* Queues one item, waiting for room. */

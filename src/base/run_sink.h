@@ -31,8 +31,8 @@ struct RunSink {
     void (*stage)(RunSink *sink, const char *name);
     /* Where the stage stands. The engine may call it often; the sink drops what is too much. Never NULL. */
     void (*progress)(RunSink *sink, const RunProgress *progress);
-    /* Something that did not stop the run. `code` is a stable word ("unreadable", "vanished", "changed", "skipped", "metadata",
-     * "note"); path is the file's, or NULL. Never NULL. */
+    /* Something that did not stop the run. `code` is a stable word ("unreadable", "vanished", "changed", "skipped",
+     * "metadata", "note"); path is the file's, or NULL. Never NULL. */
     void (*warning)(RunSink *sink, const char *code, const char *path, const char *message);
     /* One item of the plan. May be NULL: nobody wants them. */
     void (*item)(RunSink *sink, const RunItem *item);

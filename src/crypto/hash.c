@@ -1,0 +1,52 @@
+#include "crypto/hash.h"
+
+#include <openssl/evp.h>
+
+struct Hash {
+    EVP_MD *algorithm;
+    EVP_MD_CTX *context;
+};
+
+static void require(gboolean worked)
+{
+    if (!worked)
+        g_error("SHA-256 does not work: no memory, or the OpenSSL installation is broken");
+}
+
+Hash *hash_new(void)
+{
+    Hash *hash = g_new0(Hash, 1);
+    /* Fetched once: looking it up at every file would cost more than hashing a small one. */
+    hash->algorithm = EVP_MD_fetch(NULL, "SHA256", NULL);
+    require(hash->algorithm && EVP_MD_get_size(hash->algorithm) == HASH_BYTES);
+    hash->context = EVP_MD_CTX_new();
+    require(hash->context != NULL);
+    hash_reset(hash);
+    return hash;
+}
+
+void hash_update(Hash *hash, const void *data, gsize length)
+{
+    if (length > 0)
+        require(EVP_DigestUpdate(hash->context, data, length) == 1);
+}
+
+void hash_finish(Hash *hash, guint8 out[HASH_BYTES])
+{
+    require(EVP_DigestFinal_ex(hash->context, out, NULL) == 1);
+    hash_reset(hash);
+}
+
+void hash_reset(Hash *hash)
+{
+    require(EVP_DigestInit_ex2(hash->context, hash->algorithm, NULL) == 1);
+}
+
+void hash_free(Hash *hash)
+{
+    if (!hash)
+        return;
+    EVP_MD_CTX_free(hash->context);
+    EVP_MD_free(hash->algorithm);
+    g_free(hash);
+}
