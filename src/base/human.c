@@ -2,7 +2,6 @@
 
 #include "base/error.h"
 
-#include <math.h>
 #include <string.h>
 
 char *human_size(guint64 bytes)
@@ -34,10 +33,10 @@ char *human_duration(double seconds)
     if (!(seconds > 0))
         seconds = 0;
     seconds = MIN(seconds, 1e15);
-    guint64 tenths = (guint64)floor(seconds * 10 + 0.5);
+    guint64 tenths = (guint64)(seconds * 10 + 0.5);
     if (tenths < 100)
         return g_strdup_printf("%" G_GUINT64_FORMAT ".%" G_GUINT64_FORMAT " s", tenths / 10, tenths % 10);
-    guint64 whole = (guint64)floor(seconds + 0.5);
+    guint64 whole = (guint64)(seconds + 0.5);
     if (whole < 60)
         return g_strdup_printf("%" G_GUINT64_FORMAT " s", whole);
     if (whole < 3600)
