@@ -30,10 +30,10 @@ typedef struct {
 } FsAbilities;
 
 typedef struct {
-    char *path;     /* absolute, symlinks resolved */
-    int root_fd;    /* the directory itself */
-    int state_fd;   /* .backapp; -1 in a dry run where there is none yet */
-    char *id;       /* marker id; NULL in a dry run without a marker */
+    char *path;   /* absolute, symlinks resolved */
+    int root_fd;  /* the directory itself */
+    int state_fd; /* .backapp; -1 in a dry run where there is none yet */
+    char *id;     /* marker id; NULL in a dry run without a marker */
     FsFacts facts;
     FsAbilities abilities;
     guint64 dev, mount; /* of the root: what has others lies on another file system */
@@ -43,27 +43,30 @@ typedef struct {
     const char *expected_id; /* from the config or the shell's record; NULL: not known */
     gboolean force;          /* adopts another id, accepts what looks like an unmounted drive */
     gboolean dry_run;        /* creates and changes nothing */
-    gboolean existing_only;  /* for recover and verify: NOT_FOUND if there is no .backapp, INVALID if it is no directory */
+    gboolean
+        existing_only; /* for recover and verify: NOT_FOUND if there is no .backapp, INVALID if it is no directory */
 } DestinationOptions;
 
-/* Opens `path`; the last component is created if it is missing and its parent exists (not in a dry run: then NOT_FOUND says that it would
- * be made... a dry run on a missing destination gives *dest with root_fd -1). Checks, before anything is written:
- *   INVALID   it is not a directory, or empty
- *   DENIED    it is not writable, or its file system is mounted read-only
- *   CONFLICT + *refused   the drive is not mounted (a marker is expected by expected_id or by place: below /media, /mnt, /run/media or in fstab, and is not there),
- *             or the marker has another id
- * Then creates .backapp (0700, no inherited ACL, own group) and the marker, takes the lock, and probes the abilities (cached in .backapp/state.json by file system and boot).
- * LOCKED names the host, pid and start time of the owner. A dead owner's lock is taken over. */
+/* Opens `path`; the last component is created if it is missing and its parent exists (not in a dry run: then NOT_FOUND
+ * says that it would be made... a dry run on a missing destination gives *dest with root_fd -1). Checks, before
+ * anything is written: INVALID   it is not a directory, or empty DENIED    it is not writable, or its file system is
+ * mounted read-only CONFLICT + *refused   the drive is not mounted (a marker is expected by expected_id or by place:
+ * below /media, /mnt, /run/media or in fstab, and is not there), or the marker has another id Then creates .backapp
+ * (0700, no inherited ACL, own group) and the marker, takes the lock, and probes the abilities (cached in
+ * .backapp/state.json by file system and boot). LOCKED names the host, pid and start time of the owner. A dead owner's
+ * lock is taken over. */
 gboolean destination_open(const char *path, const DestinationOptions *options, RunSink *sink, Destination **dest,
                           gboolean *refused, GError **error);
 
-/* Refuses sources that overlap with the destination, by identity of the directories (not by spelling): the same directory, the destination
- * inside a source (unless the source's walk never gets there is not considered), a source inside the destination, a source twice; and a source that does not
- * exist or is no directory. source_fds gets one open descriptor a source (the caller closes). The destination may not exist yet (dest_path). */
+/* Refuses sources that overlap with the destination, by identity of the directories (not by spelling): the same
+ * directory, the destination inside a source (unless the source's walk never gets there is not considered), a source
+ * inside the destination, a source twice; and a source that does not exist or is no directory. source_fds gets one open
+ * descriptor a source (the caller closes). The destination may not exist yet (dest_path). */
 gboolean destination_check_sources(const char *const *sources, const char *dest_path, GArray *source_fds,
                                    GError **error);
 
-/* The names of several sources' folders below the destination (their last component; INVALID if two are equal or one is empty); for one source a single "". */
+/* The names of several sources' folders below the destination (their last component; INVALID if two are equal or one is
+ * empty); for one source a single "". */
 char **destination_source_folders(const char *const *sources, GError **error);
 
 /* Releases the lock, closes, frees; NULL is a no-op. */

@@ -1,8 +1,8 @@
 /*
  * The redo journal: everything that turns the old state of a destination into the new one once all new data lies in
  * the stage. A file .backapp/journal, written beside as journal.new, fsynced and renamed: the rename is the commit
- * point. Each record has a checksum, the file a trailer with the number of records; without a valid trailer it is discarded.
- * Format: docs/formats/mirror.md. One thread writes or reads.
+ * point. Each record has a checksum, the file a trailer with the number of records; without a valid trailer it is
+ * discarded. Format: docs/formats/mirror.md. One thread writes or reads.
  */
 #pragma once
 
@@ -14,25 +14,26 @@ typedef enum {
     JOURNAL_PATCH,     /* stage/<path> is a patch file (patch.h) applied to the existing file <path> */
     JOURNAL_REMOVE,    /* <path> is displaced */
     JOURNAL_META,      /* metadata and attributes of the existing non-directory <path> */
-    JOURNAL_DIR,       /* final metadata and attributes of the directory <path> ("" = the root), applied last, children before parents */
+    JOURNAL_DIR, /* final metadata and attributes of the directory <path> ("" = the root), applied last, children before
+                    parents */
 } JournalOp;
 
 typedef struct {
     JournalOp op;
     const char *path;
-    guint64 staged_ino;   /* PLACE, PATCH: inode of what lies in the stage */
-    guint64 have_ino;     /* inode that is displaced, patched or given metadata; 0: nothing there */
-    guint32 have_mode;    /* its type; 0 if nothing */
-    FileMeta meta;        /* META, DIR, PATCH: mode, uid, gid, mtime are what counts */
-    gboolean with_attrs;  /* attrs are to be applied too */
-    const Attrs *attrs;   /* borrowed */
+    guint64 staged_ino;  /* PLACE, PATCH: inode of what lies in the stage */
+    guint64 have_ino;    /* inode that is displaced, patched or given metadata; 0: nothing there */
+    guint32 have_mode;   /* its type; 0 if nothing */
+    FileMeta meta;       /* META, DIR, PATCH: mode, uid, gid, mtime are what counts */
+    gboolean with_attrs; /* attrs are to be applied too */
+    const Attrs *attrs;  /* borrowed */
 } JournalRecord;
 
 typedef struct {
-    const char *run_id;      /* names old/<run_id> */
-    const char *versions;    /* name of the folder under versions/ that takes what is displaced; "" = not kept */
-    gboolean stable_inodes;  /* inode numbers may be checked */
-    AttrsFilter filter;      /* which attributes the records speak of */
+    const char *run_id;     /* names old/<run_id> */
+    const char *versions;   /* name of the folder under versions/ that takes what is displaced; "" = not kept */
+    gboolean stable_inodes; /* inode numbers may be checked */
+    AttrsFilter filter;     /* which attributes the records speak of */
 } JournalHeader;
 
 typedef struct JournalWriter JournalWriter;
@@ -47,7 +48,8 @@ void journal_writer_free(JournalWriter *writer);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(JournalWriter, journal_writer_free)
 
 typedef struct Journal Journal;
-/* Opens and checks the whole journal (every checksum, the trailer). NOT_FOUND if there is none, CORRUPT if it is damaged or has no trailer. */
+/* Opens and checks the whole journal (every checksum, the trailer). NOT_FOUND if there is none, CORRUPT if it is
+ * damaged or has no trailer. */
 Journal *journal_open(int state_fd, GError **error);
 const JournalHeader *journal_header(const Journal *journal);
 /* Starts over from the first record. */

@@ -30,18 +30,18 @@ typedef struct {
     gboolean hard_links, acls, xattrs; /* on by default, see mirror_options_default */
     gboolean checksum;                 /* compare content, not size and time */
     gboolean one_file_system;
-    gboolean exclude_caches;         /* directories with a valid CACHEDIR.TAG */
-    const char *exclude_if_present;  /* directories that hold this name; may be NULL */
-    guint64 exclude_larger_than;     /* bytes; 0: no limit */
-    gboolean inplace;                /* large files: rewrite only the blocks that differ */
-    gboolean verify;                 /* afterwards read and compare, record hashes */
-    guint max_delete_percent;        /* 0..100; default 50 */
-    guint keep_versions_days;        /* 0 with count 0: versions are not kept */
+    gboolean exclude_caches;        /* directories with a valid CACHEDIR.TAG */
+    const char *exclude_if_present; /* directories that hold this name; may be NULL */
+    guint64 exclude_larger_than;    /* bytes; 0: no limit */
+    gboolean inplace;               /* large files: rewrite only the blocks that differ */
+    gboolean verify;                /* afterwards read and compare, record hashes */
+    guint max_delete_percent;       /* 0..100; default 50 */
+    guint keep_versions_days;       /* 0 with count 0: versions are not kept */
     guint keep_versions_count;
-    gboolean force;                  /* confirm every safety check */
-    const char *confirm;             /* plan hash (hex) that the user agreed to; may be NULL */
+    gboolean force;      /* confirm every safety check */
+    const char *confirm; /* plan hash (hex) that the user agreed to; may be NULL */
     gboolean dry_run;
-    guint jobs;                      /* threads; 0: by the number of processors */
+    guint jobs; /* threads; 0: by the number of processors */
 
     MirrorEngine engine;
     MirrorSsh ssh;
@@ -54,7 +54,8 @@ typedef struct {
 
 /* What a run did (or, for a dry run, would do). */
 typedef struct {
-    guint64 files_total, bytes_total; /* of the sources, what is excluded left out; files = all that are not directories */
+    guint64 files_total,
+        bytes_total; /* of the sources, what is excluded left out; files = all that are not directories */
     guint64 files_transferred, bytes_transferred;
     guint64 created, changed, deleted, unchanged; /* entries, directories among them */
     guint64 metadata_changed;                     /* of changed: only metadata */
@@ -72,13 +73,13 @@ typedef struct {
 /* Everything at its default: hard_links, acls, xattrs on, max_delete_percent 50, native engine. */
 void mirror_options_default(MirrorOptions *options);
 
-/* Runs one mirror. FALSE with an error if it failed, was refused (stats->refused) or cancelled; stats are filled as far as known
- * in every case and are cleared by mirror_stats_clear. The destination is then as before, or (after the commit point) is
- * completed by the next run or mirror_recover. */
+/* Runs one mirror. FALSE with an error if it failed, was refused (stats->refused) or cancelled; stats are filled as far
+ * as known in every case and are cleared by mirror_stats_clear. The destination is then as before, or (after the commit
+ * point) is completed by the next run or mirror_recover. */
 gboolean mirror_run(const MirrorOptions *options, MirrorStats *stats, GError **error);
 
-/* Completes a committed run that was interrupted, and throws an uncommitted one's journal away. *did_something tells which.
- * NOT_FOUND if `destination` is not a mirror. LOCKED if a run is at work there. */
+/* Completes a committed run that was interrupted, and throws an uncommitted one's journal away. *did_something tells
+ * which. NOT_FOUND if `destination` is not a mirror. LOCKED if a run is at work there. */
 gboolean mirror_recover(const char *destination, RunSink *sink, const CancelFlag *cancel, gboolean *did_something,
                         GError **error);
 

@@ -1,0 +1,507 @@
+#include "engine/mirror/compare_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "engine/mirror/extraneous.h"
+#include "engine/mirror/plan.h"
+#include "fs/copy.h"
+#include "fs/dir.h"
+
+#define NAME_BYTES_MAX    (8 * 1024 * 1024)
+#define MESSAGE_BYTES_MAX (64 * 1024)
+
+static const char *const CACHE_TAG_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55";
+
+/* One directory while it is looked at. */
+typedef struct {
+    MirrorRun *run;
+    WalkDir *dir;
+    const char *path;        /* below the destination */
+    const char *source_path; /* below its source */
+    guint source;
+    int src_fd;
+    int dst_fd; /* -1: nothing is there */
+    guint64 source_dev, source_mount;
+    GString *scratch;   /* source path of the entry being looked at */
+    GPtrArray *subdirs; /* of char *: names to be walked, with the tag in the first byte */
+    GByteArray *subdir_records;
+    Found counts;
+} Visit;
+
+gboolean compare_put(WalkDir *dir, const Found *found, GError **error)
+{
+    g_autoptr(GByteArray) out = g_byte_array_sized_new(128);
+    bytes_put_varint(out, found->kind);
+    switch (found->kind) {
+    case FOUND_WARNING:
+        bytes_put_blob(out, found->name, strlen(found->name));
+        bytes_put_u64(out, (guint64)(guintptr)found->code);
+        bytes_put_blob(out, found->message, strlen(found->message));
+        break;
+    case FOUND_COUNTS:
+        bytes_put_varint(out, found->unchanged);
+        bytes_put_varint(out, found->files_total);
+        bytes_put_varint(out, found->bytes_total);
+        bytes_put_varint(out, found->dest_files);
+        break;
+    case FOUND_SELF:
+    case FOUND_ENTRY:
+    case FOUND_DIR_NEW:
+    case FOUND_REMOVE:
+        bytes_put_blob(out, found->name, found->name != NULL ? strlen(found->name) : 0);
+        bytes_put_varint(out, found->verdict);
+        bytes_put_varint(out, (found->attrs ? 1U : 0U) | (found->changed ? 2U : 0U));
+        plan_put_meta(out, &found->want);
+        bytes_put_varint(out, found->have_ino);
+        bytes_put_varint(out, found->have_mode);
+        bytes_put_varint(out, found->have_size);
+        bytes_put_varint(out, found->have_nlink);
+        bytes_put_varint(out, found->files);
+        bytes_put_varint(out, found->bytes);
+        bytes_put_varint(out, found->gone_files);
+        break;
+    default:
+        return error_set(error, BACKAPP_ERROR_INTERNAL, "compare: unknown record");
+    }
+    return walk_dir_put(dir, out->data, out->len, error);
+}
+
+gboolean compare_found_decode(const guint8 *data, gsize length, Found *found, GString *name, GString *message,
+                              GError **error)
+{
+    BytesReader in = bytes_reader(data, length);
+    *found = (Found){.kind = (FoundKind)bytes_get_varint(&in)};
+    gsize n = 0;
+    if (found->kind == FOUND_COUNTS) {
+        found->unchanged = bytes_get_varint(&in);
+        found->files_total = bytes_get_varint(&in);
+        found->bytes_total = bytes_get_varint(&in);
+        found->dest_files = bytes_get_varint(&in);
+    } else {
+        const guint8 *bytes = bytes_get_blob(&in, NAME_BYTES_MAX, &n);
+        g_string_truncate(name, 0);
+        if (bytes != NULL)
+            g_string_append_len(name, (const char *)bytes, (gssize)n);
+        found->name = name->str;
+    }
+    if (found->kind == FOUND_WARNING) {
+        found->code = (const char *)(guintptr)bytes_get_u64(&in);
+        const guint8 *bytes = bytes_get_blob(&in, MESSAGE_BYTES_MAX, &n);
+        g_string_truncate(message, 0);
+        if (bytes != NULL)
+            g_string_append_len(message, (const char *)bytes, (gssize)n);
+        found->message = message->str;
+    } else if (found->kind != FOUND_COUNTS) {
+        found->verdict = (Verdict)bytes_get_varint(&in);
+        guint64 bits = bytes_get_varint(&in);
+        found->attrs = (bits & 1) != 0;
+        found->changed = (bits & 2) != 0;
+        plan_get_meta(&in, &found->want);
+        found->have_ino = bytes_get_varint(&in);
+        found->have_mode = (guint32)bytes_get_varint(&in);
+        found->have_size = bytes_get_varint(&in);
+        found->have_nlink = bytes_get_varint(&in);
+        found->files = bytes_get_varint(&in);
+        found->bytes = bytes_get_varint(&in);
+        found->gone_files = bytes_get_varint(&in);
+    }
+    return bytes_reader_done(&in) ||
+           error_set(error, BACKAPP_ERROR_INTERNAL, "compare: a record was damaged on its way through the walk");
+}
+
+gboolean compare_put_warning(WalkDir *dir, const char *code, const char *name, const char *message, GError **error)
+{
+    Found found = {.kind = FOUND_WARNING, .code = code, .name = name, .message = message};
+    return compare_put(dir, &found, error);
+}
+
+/* A failed look at a source's entry: gone, or unreadable. */
+static gboolean put_source_error(Visit *visit, const char *name, const GError *why, GError **error)
+{
+    if (error_is(why, BACKAPP_ERROR_NOT_FOUND))
+        return compare_put_warning(visit->dir, "vanished", name, "it was gone when it should be read", error);
+    return compare_put_warning(visit->dir, "unreadable", name, why->message, error);
+}
+
+/* TRUE if the directory's own files ask for it to be left out. */
+static gboolean directory_is_left_out(const Visit *visit, const char *name)
+{
+    const MirrorOptions *options = visit->run->options;
+    if (!options->exclude_caches && options->exclude_if_present == NULL)
+        return FALSE;
+    g_auto(AutoFd) fd = openat(visit->src_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return FALSE;
+    if (options->exclude_if_present != NULL &&
+        faccessat(fd, options->exclude_if_present, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return TRUE;
+    if (!options->exclude_caches)
+        return FALSE;
+    g_auto(AutoFd) tag = openat(fd, "CACHEDIR.TAG", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    char start[64] = {0};
+    gsize length = strlen(CACHE_TAG_SIGNATURE);
+    return tag >= 0 && read(tag, start, sizeof start - 1) >= (gssize)length &&
+           memcmp(start, CACHE_TAG_SIGNATURE, length) == 0;
+}
+
+static gboolean is_root_of_single_source(const Visit *visit)
+{
+    return visit->source_path[0] == '\0';
+}
+
+/* TRUE if the entry takes part; what does not is as if it were on neither side. */
+static gboolean is_included(Visit *visit, const char *name, const FileMeta *meta, gboolean *said, GError **error)
+{
+    const MirrorOptions *options = visit->run->options;
+    gboolean is_directory = S_ISDIR(meta->mode);
+    *said = TRUE;
+    if (is_root_of_single_source(visit) && g_str_has_prefix(name, DESTINATION_STATE_DIR)) {
+        *said = compare_put_warning(visit->dir, "note", name,
+                                    "names that begin with .backapp at a source's root are "
+                                    "BackApp's own and are left out",
+                                    error);
+        return FALSE;
+    }
+    if (extraneous_is_protected(visit->run, visit->scratch->str, is_directory))
+        return FALSE;
+    if (is_directory)
+        return !directory_is_left_out(visit, name);
+    if (options->exclude_larger_than > 0 && S_ISREG(meta->mode) && meta->size > options->exclude_larger_than) {
+        *said =
+            compare_put_warning(visit->dir, "skipped", name, "it is larger than --exclude-larger-than allows", error);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean same_target(const Visit *visit, const char *name)
+{
+    g_autofree char *a = g_malloc(2 * (PATH_MAX + 1));
+    char *b = a + PATH_MAX + 1;
+    gssize a_length = readlinkat(visit->src_fd, name, a, PATH_MAX + 1);
+    gssize b_length = readlinkat(visit->dst_fd, name, b, PATH_MAX + 1);
+    return a_length >= 0 && a_length == b_length && memcmp(a, b, (gsize)a_length) == 0;
+}
+
+/* Reads both files: for --checksum. What cannot be read counts as different, so that the copy reports it. */
+static gboolean same_content(const Visit *visit, const char *name, const FileMeta *want)
+{
+    g_auto(AutoFd) src = openat(visit->src_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    g_auto(AutoFd) dst = openat(visit->dst_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    gboolean same = FALSE;
+    return src >= 0 && dst >= 0 && copy_same_content(src, dst, want->size, visit->run->cancel, &same, NULL) && same;
+}
+
+/* TRUE if type and content are as in the source, by the rules of this run. */
+static gboolean has_same_data(const Visit *visit, const char *name, const FileMeta *want, const FileMeta *have)
+{
+    if ((want->mode & S_IFMT) != (have->mode & S_IFMT))
+        return FALSE;
+    if (S_ISLNK(want->mode))
+        return same_target(visit, name);
+    if (S_ISCHR(want->mode) || S_ISBLK(want->mode))
+        return want->rdev == have->rdev;
+    if (!S_ISREG(want->mode))
+        return TRUE;
+    if (want->size != have->size)
+        return FALSE;
+    if (visit->run->options->checksum)
+        return same_content(visit, name, want);
+    return meta_same_mtime(want, have, visit->run->granularity_ns);
+}
+
+/* Compares the extended attributes. Unreadable ones of the source are reported when they are copied. */
+static gboolean same_attrs(const Visit *visit, const char *src_name, int src_fd, int dst_fd)
+{
+    if (!visit->run->filter.acls && !visit->run->filter.xattrs)
+        return TRUE;
+    const Attrs *want ATTRS_AUTO = attrs_read(src_fd, src_name, -1, &visit->run->filter, NULL);
+    const Attrs *have ATTRS_AUTO = attrs_read(dst_fd, src_name, -1, &visit->run->filter, NULL);
+    return want == NULL || (have != NULL && attrs_equal(want, have));
+}
+
+static void set_have(Found *found, const FileMeta *have)
+{
+    found->have_ino = have->ino;
+    found->have_mode = have->mode;
+    found->have_size = have->size;
+    found->have_nlink = have->nlink;
+}
+
+/* A directory stands where something else shall be. TRUE in *way if it may be displaced. */
+static gboolean check_displaced_directory(Visit *visit, const char *name, Found *found, gboolean *way, GError **error)
+{
+    ExtraneousCount count = {0};
+    *way = FALSE;
+    if (!extraneous_count(visit->run, visit->dst_fd, name, visit->scratch->str, &count, error))
+        return FALSE;
+    found->files = count.entries;
+    found->bytes = count.bytes;
+    found->gone_files = count.files;
+    visit->counts.dest_files += count.files;
+    if (count.protected)
+        return compare_put_warning(visit->dir, "skipped-partial", name,
+                                   "a directory with excluded files is in its place in the destination", error);
+    if (count.entries > 1 && !visit->run->options->delete_extraneous)
+        return compare_put_warning(visit->dir, "skipped-partial", name,
+                                   "a directory that is not empty is in its place in the destination; --delete makes "
+                                   "way",
+                                   error);
+    *way = TRUE;
+    return TRUE;
+}
+
+static gboolean look_at_file(Visit *visit, const char *name, const FileMeta *want, const FileMeta *have, GError **error)
+{
+    Found found = {.kind = FOUND_ENTRY, .name = name, .want = *want, .verdict = VERDICT_NEW};
+    visit->counts.files_total++;
+    visit->counts.bytes_total += S_ISREG(want->mode) ? want->size : 0;
+    if (have == NULL)
+        return compare_put(visit->dir, &found, error);
+    set_have(&found, have);
+    if (S_ISDIR(have->mode)) {
+        gboolean way = FALSE;
+        if (!check_displaced_directory(visit, name, &found, &way, error))
+            return FALSE;
+        if (!way)
+            return TRUE;
+    }
+    if (!has_same_data(visit, name, want, have)) {
+        found.verdict = VERDICT_REPLACE;
+        return compare_put(visit->dir, &found, error);
+    }
+    found.attrs = !same_attrs(visit, name, visit->src_fd, visit->dst_fd);
+    gboolean differs =
+        found.attrs || (meta_difference(want, have, visit->run->granularity_ns) & visit->run->parts) != 0;
+    found.verdict = differs ? VERDICT_META : VERDICT_SAME;
+    gboolean may_be_link = want->nlink > 1 || have->nlink > 1;
+    if (found.verdict == VERDICT_SAME && !may_be_link) {
+        visit->counts.unchanged++;
+        return TRUE;
+    }
+    return compare_put(visit->dir, &found, error);
+}
+
+/* Directories come after the files of their parent: they are kept until those are all looked at. */
+static gboolean keep_subdir(Visit *visit, const char *name, const FileMeta *want, const FileMeta *have, GError **error)
+{
+    guint tag = have != NULL && S_ISDIR(have->mode) ? COMPARE_PAIR : COMPARE_NEW;
+    gboolean other_fs = want->dev != visit->source_dev || want->mount != visit->source_mount;
+    if (tag == COMPARE_PAIR && !extraneous_check_boundary(visit->run, have, visit->scratch->str, error))
+        return FALSE;
+    if (visit->run->options->one_file_system && other_fs)
+        tag |= COMPARE_STOP;
+    g_ptr_array_add(visit->subdirs, g_strdup_printf("%c%s", (char)tag, name));
+    if ((tag & COMPARE_NEW) != 0) {
+        Found found = {.kind = FOUND_DIR_NEW, .name = name, .want = *want, .verdict = VERDICT_NEW};
+        if (have != NULL) {
+            set_have(&found, have);
+            found.verdict = VERDICT_REPLACE;
+        }
+        bytes_put_blob(visit->subdir_records, &found, sizeof found);
+    }
+    return TRUE;
+}
+
+static gboolean name_subdirs(Visit *visit, GError **error)
+{
+    BytesReader records = bytes_reader(visit->subdir_records->data, visit->subdir_records->len);
+    for (guint i = 0; i < visit->subdirs->len; i++) {
+        const char *entry = g_ptr_array_index(visit->subdirs, i);
+        guint tag = (guint8)entry[0];
+        if ((tag & COMPARE_NEW) != 0) {
+            gsize length = 0;
+            const guint8 *stored = bytes_get_blob(&records, sizeof(Found), &length);
+            Found found;
+            if (stored == NULL || length != sizeof found)
+                return error_set(error, BACKAPP_ERROR_INTERNAL, "compare: lost a directory's record");
+            memcpy(&found, stored, sizeof found);
+            found.name = entry + 1;
+            if (!compare_put(visit->dir, &found, error))
+                return FALSE;
+        }
+        walk_dir_child(visit->dir, entry + 1, tag);
+    }
+    return TRUE;
+}
+
+static gboolean put_removable(const char *relative, const FileMeta *meta, const ExtraneousCount *count,
+                              gpointer user_data, GError **error)
+{
+    Visit *visit = user_data;
+    Found found = {.kind = FOUND_REMOVE,
+                   .name = relative,
+                   .files = count->entries,
+                   .bytes = count->bytes,
+                   .gone_files = count->files};
+    set_have(&found, meta);
+    return compare_put(visit->dir, &found, error);
+}
+
+/* Something that only the destination has. */
+static gboolean look_at_extraneous(Visit *visit, const char *name, GError **error)
+{
+    FileMeta have;
+    if (visit->path[0] == '\0' && g_str_has_prefix(name, DESTINATION_STATE_DIR))
+        return TRUE;
+    if (!meta_read(visit->dst_fd, name, &have, NULL))
+        return TRUE;
+    gboolean is_directory = S_ISDIR(have.mode);
+    visit->counts.dest_files += is_directory ? 0 : 1;
+    if (!visit->run->options->delete_extraneous ||
+        extraneous_is_protected(visit->run, visit->scratch->str, is_directory))
+        return TRUE;
+    ExtraneousCount count = {.entries = 1, .files = 1, .bytes = S_ISREG(have.mode) ? have.size : 0};
+    if (is_directory && !extraneous_count(visit->run, visit->dst_fd, name, visit->scratch->str, &count, error))
+        return FALSE;
+    visit->counts.dest_files += is_directory ? count.files : 0;
+    if (!count.protected)
+        return put_removable(name, &have, &count, visit, error);
+    return extraneous_each_removable(visit->run, visit->dst_fd, name, visit->scratch->str, put_removable, visit, error);
+}
+
+static gboolean look_at_source_entry(Visit *visit, const char *name, gboolean in_dest, GError **error)
+{
+    FileMeta want;
+    FileMeta have;
+    g_autoptr(GError) local = NULL;
+    if (!meta_read(visit->src_fd, name, &want, &local))
+        return put_source_error(visit, name, local, error);
+    in_dest = in_dest && meta_read(visit->dst_fd, name, &have, NULL);
+    if (in_dest && !S_ISDIR(have.mode))
+        visit->counts.dest_files++;
+    gboolean said = TRUE;
+    if (!is_included(visit, name, &want, &said, error))
+        return said;
+    if (S_ISDIR(want.mode))
+        return keep_subdir(visit, name, &want, in_dest ? &have : NULL, error);
+    return look_at_file(visit, name, &want, in_dest ? &have : NULL, error);
+}
+
+/* Merges the two sorted lists of names. */
+static gboolean merge(Visit *visit, const DirNames *src, const DirNames *dst, GError **error)
+{
+    guint i = 0;
+    guint j = 0;
+    guint src_count = dir_names_count(src);
+    guint dst_count = visit->dst_fd >= 0 ? dir_names_count(dst) : 0;
+    gsize base = visit->scratch->len;
+    while (i < src_count || j < dst_count) {
+        if (!cancel_check(visit->run->cancel, error))
+            return FALSE;
+        int order = i >= src_count ? 1 : j >= dst_count ? -1 : strcmp(dir_names_get(src, i), dir_names_get(dst, j));
+        const char *name = order <= 0 ? dir_names_get(src, i) : dir_names_get(dst, j);
+        g_string_truncate(visit->scratch, base);
+        if (base > 0)
+            g_string_append_c(visit->scratch, '/');
+        g_string_append(visit->scratch, name);
+        gboolean good =
+            order <= 0 ? look_at_source_entry(visit, name, order == 0, error) : look_at_extraneous(visit, name, error);
+        if (!good)
+            return FALSE;
+        i += order <= 0 ? 1 : 0;
+        j += order >= 0 ? 1 : 0;
+    }
+    return TRUE;
+}
+
+/* The directory itself, once both sides are open. */
+static gboolean put_self(Visit *visit, GError **error)
+{
+    Found found = {.kind = FOUND_SELF, .name = ""};
+    FileMeta have;
+    if (!meta_read(visit->src_fd, "", &found.want, error))
+        return FALSE;
+    visit->source_dev = found.want.dev;
+    visit->source_mount = found.want.mount;
+    if (visit->dst_fd >= 0 && meta_read(visit->dst_fd, "", &have, NULL)) {
+        set_have(&found, &have);
+        found.attrs = !same_attrs(visit, "", visit->src_fd, visit->dst_fd);
+        found.changed =
+            found.attrs || (meta_difference(&found.want, &have, visit->run->granularity_ns) & visit->run->parts) != 0;
+    }
+    return compare_put(visit->dir, &found, error);
+}
+
+static gboolean visit_opened(Visit *visit, GError **error)
+{
+    MirrorRun *run = visit->run;
+    g_auto(DirNames) src = {0};
+    g_auto(DirNames) dst = {0};
+    g_autoptr(GError) local = NULL;
+    if (!put_self(visit, error))
+        return FALSE;
+    if ((walk_dir_tag(visit->dir) & COMPARE_STOP) != 0)
+        return TRUE;
+    if (!dir_names_read(visit->src_fd, &src, run->cancel, &local)) {
+        if (error_is(local, BACKAPP_ERROR_CANCELLED)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+        return put_source_error(visit, "", local, error);
+    }
+    if (visit->dst_fd >= 0 && !dir_names_read(visit->dst_fd, &dst, run->cancel, error))
+        return FALSE;
+    visit->counts.kind = FOUND_COUNTS;
+    return merge(visit, &src, &dst, error) && compare_put(visit->dir, &visit->counts, error) &&
+           name_subdirs(visit, error);
+}
+
+/* The root of a run with several sources: nothing but their folders. */
+static gboolean visit_folders(MirrorRun *run, WalkDir *dir, GError **error)
+{
+    for (guint i = 0; i < run->sources; i++) {
+        Found found = {.kind = FOUND_DIR_NEW, .name = run->folders[i], .verdict = VERDICT_NEW};
+        FileMeta have;
+        if (!meta_read(run_source_fd(run, i), "", &found.want, error))
+            return FALSE;
+        gboolean there = run->dest->root_fd >= 0 && meta_read(run->dest->root_fd, run->folders[i], &have, NULL);
+        guint tag = there && S_ISDIR(have.mode) ? COMPARE_PAIR : COMPARE_NEW;
+        if (tag == COMPARE_PAIR && !extraneous_check_boundary(run, &have, run->folders[i], error))
+            return FALSE;
+        if (there) {
+            set_have(&found, &have);
+            found.verdict = VERDICT_REPLACE;
+        }
+        if (tag == COMPARE_NEW && !compare_put(dir, &found, error))
+            return FALSE;
+        walk_dir_child(dir, run->folders[i], tag);
+    }
+    return TRUE;
+}
+
+gboolean compare_visit(WalkDir *dir, gpointer user_data, GError **error)
+{
+    MirrorRun *run = user_data;
+    Visit visit = {.run = run, .dir = dir, .path = walk_dir_path(dir), .src_fd = -1, .dst_fd = -1};
+    if (run->sources > 1 && visit.path[0] == '\0')
+        return visit_folders(run, dir, error);
+    visit.source = run_source_of(run, visit.path, &visit.source_path);
+
+    g_autoptr(GError) local = NULL;
+    g_auto(AutoFd) src_fd = dir_open(run_source_fd(run, visit.source), visit.source_path, &local);
+    if (src_fd < 0)
+        return put_source_error(&visit, "", local, error);
+    g_auto(AutoFd) dst_fd = -1;
+    if ((walk_dir_tag(dir) & COMPARE_PAIR) != 0 && run->dest->root_fd >= 0) {
+        dst_fd = dir_open(run->dest->root_fd, visit.path, error);
+        if (dst_fd < 0) {
+            g_prefix_error(error, "the destination's directory cannot be read: ");
+            return FALSE;
+        }
+    }
+    g_autoptr(GString) scratch = g_string_new(visit.source_path);
+    g_autoptr(GPtrArray) subdirs = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GByteArray) subdir_records = g_byte_array_new();
+    visit.src_fd = src_fd;
+    visit.dst_fd = dst_fd;
+    visit.scratch = scratch;
+    visit.subdirs = subdirs;
+    visit.subdir_records = subdir_records;
+    return visit_opened(&visit, error);
+}

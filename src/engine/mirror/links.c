@@ -1,0 +1,90 @@
+#include "engine/mirror/links.h"
+
+#include <string.h>
+
+/* A hard-linked inode of a source. */
+typedef struct {
+    guint64 dev, ino;
+    guint64 kept_ino; /* the destination's inode that stays for it; 0: it is made anew */
+    char path[];      /* its first name */
+} Group;
+
+struct Links {
+    gboolean hard_links;
+    GHashTable *groups; /* Group, owned, as a set */
+    GHashTable *taken;  /* inode numbers of the destination that have more than one name and an owner; guint64 */
+};
+
+static guint group_hash(gconstpointer key)
+{
+    const Group *group = key;
+    guint64 mixed = (group->ino ^ (group->dev << 32)) * G_GUINT64_CONSTANT(0x9E3779B97F4A7C15);
+    return (guint)(mixed >> 32);
+}
+
+static gboolean group_equal(gconstpointer a, gconstpointer b)
+{
+    const Group *x = a;
+    const Group *y = b;
+    return x->ino == y->ino && x->dev == y->dev;
+}
+
+Links *links_new(gboolean hard_links)
+{
+    Links *links = g_new0(Links, 1);
+    links->hard_links = hard_links;
+    links->groups = g_hash_table_new_full(group_hash, group_equal, g_free, NULL);
+    links->taken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    return links;
+}
+
+void links_free(Links *links)
+{
+    if (links == NULL)
+        return;
+    g_hash_table_destroy(links->groups);
+    g_hash_table_destroy(links->taken);
+    g_free(links);
+}
+
+/* An inode of the destination with several names may stay under this one if no other name has taken it, and if nothing
+ * about it has to change: other names of it (also outside the mirror, or in a kept version) would change too. */
+static LinksDecision decide_shared(Links *links, const Found *found)
+{
+    if (found->verdict != VERDICT_SAME)
+        return LINKS_COPY;
+    gint64 ino = (gint64)found->have_ino;
+    if (g_hash_table_contains(links->taken, &ino))
+        return LINKS_COPY;
+    g_hash_table_add(links->taken, g_memdup2(&ino, sizeof ino));
+    return LINKS_KEEP;
+}
+
+static LinksDecision decide_alone(Links *links, const Found *found)
+{
+    if (found->verdict == VERDICT_NEW || found->verdict == VERDICT_REPLACE)
+        return LINKS_COPY;
+    return found->have_nlink > 1 ? decide_shared(links, found) : LINKS_KEEP;
+}
+
+LinksDecision links_decide(Links *links, const char *path, const Found *found, const char **target)
+{
+    if (!links->hard_links || found->want.nlink <= 1)
+        return decide_alone(links, found);
+    Group wanted = {.dev = found->want.dev, .ino = found->want.ino};
+    Group *group = g_hash_table_lookup(links->groups, &wanted);
+    if (group == NULL) {
+        LinksDecision decision = decide_alone(links, found);
+        gsize length = strlen(path) + 1;
+        group = g_malloc(sizeof *group + length);
+        *group = wanted;
+        group->kept_ino = decision == LINKS_KEEP ? found->have_ino : 0;
+        memcpy(group->path, path, length);
+        g_hash_table_add(links->groups, group);
+        return decision;
+    }
+    if (group->kept_ino != 0 && group->kept_ino == found->have_ino)
+        return LINKS_KEEP;
+    *target = group->path;
+    return LINKS_LINK;
+}
