@@ -2,8 +2,8 @@
  * Include and exclude rules with the meaning that rsync gives them: `*` stops at a slash, `**` does not, `?` is one
  * character but a slash, `[...]` classes; a leading slash anchors at the transfer's root; a trailing slash matches
  * directories only; a pattern with a slash (not trailing) or `**` is matched against the end of the whole path, else
- * against the last component; `dir/***` matches the directory and all in it; the first rule that matches decides;
- * what matches no rule is included. Names are bytes.
+ * against the last component; a pattern that ends in a slash and three stars matches the directory and all in it; the
+ * first rule that matches decides; what matches no rule is included. Names are bytes.
  *
  * A PatternList is built by one thread and then only read, by any number. Rules: at most 100,000, each at most 4,096
  * bytes.
