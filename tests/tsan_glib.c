@@ -28,7 +28,7 @@ static void must(int result)
 
 static pthread_mutex_t *mutex_make(int type)
 {
-    pthread_mutex_t *mutex = calloc(1, sizeof *mutex);
+    pthread_mutex_t *mutex = calloc(1, sizeof(pthread_mutex_t));
     pthread_mutexattr_t attr;
 
     must(mutex == NULL);
@@ -139,7 +139,7 @@ static pthread_rwlock_t *rw_lock_of(GRWLock *rw_lock)
 
     if (lock != NULL)
         return lock;
-    lock = calloc(1, sizeof *lock);
+    lock = calloc(1, sizeof(pthread_rwlock_t));
     must(lock == NULL);
     must(pthread_rwlock_init(lock, NULL));
     if (__atomic_compare_exchange_n(&rw_lock->p, &none, (gpointer)lock, FALSE, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
@@ -198,7 +198,7 @@ static void cond_unmake(pthread_cond_t *cond)
 
 static pthread_cond_t *cond_make(void)
 {
-    pthread_cond_t *cond = calloc(1, sizeof *cond);
+    pthread_cond_t *cond = calloc(1, sizeof(pthread_cond_t));
     pthread_condattr_t attr;
 
     must(cond == NULL);
