@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "base/cancel.h"
 #include "engine/mirror/destination.h"
 #include "fs/meta.h"
 
