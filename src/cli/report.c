@@ -1,0 +1,259 @@
+#include "cli/report.h"
+
+#include "base/human.h"
+#include "cli/summary.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* A source on a failing disk can have a warning a file; the first ones tell what is wrong. */
+#define WARNINGS_SHOWN 200
+
+struct Report {
+    const JobSpec *spec;
+    Terminal *terminal;
+    gboolean json;
+    guint64 warnings;
+    const char *stage;  /* in words; static or `stage_name` */
+    char *stage_name;   /* printable */
+    gboolean committed; /* a stage began that comes after the commit point */
+    gint64 started;
+    json_t *summary;
+};
+
+Report *report_new(const JobSpec *spec, gboolean json, Terminal *terminal)
+{
+    Report *report = g_new0(Report, 1);
+    report->spec = spec;
+    report->json = json;
+    report->terminal = terminal;
+    report->stage = "starting";
+    report->started = g_get_monotonic_time();
+    return report;
+}
+
+static const char *stage_words(const char *name)
+{
+    static const struct {
+        const char *name, *words;
+    } known[] = {
+        {"scan", "comparing"},       {"plan", "planning"},
+        {"check", "checking"},       {"rsync", "copying"},
+        {"stage", "copying"},        {"copy", "copying"},
+        {"sync", "writing to disk"}, {"commit", "putting in place"},
+        {"verify", "verifying"},     {"recover", "completing an interrupted run"},
+        {"clean", "cleaning up"},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(known); i++)
+        if (strcmp(known[i].name, name) == 0)
+            return known[i].words;
+    return NULL;
+}
+
+static gboolean is_after_commit(const char *stage)
+{
+    return strcmp(stage, "commit") == 0 || strcmp(stage, "verify") == 0 || strcmp(stage, "clean") == 0;
+}
+
+static void show_stage(Report *report, const Event *event)
+{
+    const char *name = event->name ? event->name : "";
+    report->committed = report->committed || is_after_commit(name);
+    g_free(report->stage_name);
+    report->stage_name = human_name(name, -1);
+    report->stage = stage_words(name) ? stage_words(name) : report->stage_name;
+    terminal_line(report->terminal, "%s ...", report->stage);
+}
+
+static void show_warning(Report *report, const Event *event)
+{
+    if (++report->warnings > WARNINGS_SHOWN)
+        return;
+    g_autofree char *message = terminal_safe(event->message ? event->message : "");
+    if (event->path && *event->path) {
+        g_autofree char *path = human_name(event->path, -1);
+        terminal_error(report->terminal, "warning: %s: %s", path, message);
+    } else
+        terminal_error(report->terminal, "warning: %s", message);
+}
+
+static const char *destination_path(const Report *report)
+{
+    const GArray *destinations = report->spec->destinations;
+    return destinations->len > 0 ? g_array_index(destinations, JobDestination, 0).path : NULL;
+}
+
+static gboolean has_journal(const char *destination)
+{
+    g_autofree char *journal = g_build_filename(destination, ".backapp", "journal", NULL);
+    return access(journal, F_OK) == 0;
+}
+
+/* What a run that did not finish leaves behind; NULL if that cannot be said for sure. */
+static const char *describe_state(const Report *report)
+{
+    const JobSpec *spec = report->spec;
+    if (spec->type == JOB_VERIFY)
+        return "Nothing was changed, and no hash was recorded.";
+    if (spec->options.dry_run)
+        return "Nothing was changed.";
+    const char *destination = destination_path(report);
+    if (!destination)
+        return NULL;
+    if (has_journal(destination))
+        return "The new state is committed but not yet wholly in place: the next run completes it, or now "
+               "'backapp mirror --recover'.";
+    if (spec->type == JOB_RECOVER)
+        return NULL;
+    if (report->committed)
+        return "The destination holds the new state.";
+    return "The destination is unchanged.";
+}
+
+/* The transaction is the native engine's; with rsync what it has copied stays. */
+static gboolean is_native(const JobSpec *spec)
+{
+    return !spec->options.engine_rsync;
+}
+
+static void show_end(Report *report, const char *what, const char *message)
+{
+    g_autofree char *safe = message ? terminal_safe(message) : NULL;
+    /* An error that is only the status said again ("cancelled") adds nothing. */
+    if (safe && *safe && strcmp(safe, what) != 0)
+        terminal_error(report->terminal, "backapp: %s: %s", what, safe);
+    else
+        terminal_error(report->terminal, "backapp: %s", what);
+}
+
+static void show_refused(Report *report, const Event *event)
+{
+    show_end(report, "refused", event->error_message);
+    if (event->plan_hash) {
+        g_autofree char *hash = human_name(event->plan_hash, -1);
+        terminal_error(report->terminal,
+                       "Nothing was changed. To go on all the same, run it again with --confirm %s (exactly this plan) "
+                       "or --force (any plan).",
+                       hash);
+    } else
+        terminal_error(report->terminal, "Nothing was changed. To go on all the same, run it again with --force.");
+}
+
+static void show_incomplete(Report *report, const Event *event)
+{
+    show_end(report, job_status_name(event->status), event->error_message);
+    if (!is_native(report->spec)) {
+        terminal_error(report->terminal, "What rsync had copied so far stays in the destination.");
+        return;
+    }
+    /* The engine's own words about the state are nearer to it than ours. */
+    if (event->error_message && strstr(event->error_message, "--recover"))
+        return;
+    const char *state = describe_state(report);
+    if (state)
+        terminal_error(report->terminal, "%s", state);
+}
+
+static void show_summary(Report *report)
+{
+    g_autofree char *text = summary_describe(report->spec->type, report->spec->options.dry_run, report->summary);
+    terminal_raw(report->terminal, text);
+}
+
+static void show_done(Report *report, const Event *event)
+{
+    double seconds = summary_seconds(report->summary, "duration");
+    if (seconds <= 0)
+        seconds = (double)(g_get_monotonic_time() - report->started) / G_USEC_PER_SEC;
+    g_autofree char *duration = human_duration(seconds);
+    if (report->warnings > WARNINGS_SHOWN) {
+        g_autofree char *more = human_count(report->warnings - WARNINGS_SHOWN);
+        terminal_error(report->terminal, "and %s more warnings", more);
+    }
+    gboolean dry_run = report->spec->options.dry_run;
+    switch (event->status) {
+    case JOB_COMPLETED:
+        terminal_line(report->terminal, "%s in %s%s", dry_run ? "dry run" : "completed", duration,
+                      dry_run ? ": nothing was changed" : "");
+        show_summary(report);
+        break;
+    case JOB_PARTIAL:
+        terminal_line(report->terminal, "%s in %s, but not all of the source could be read as it was",
+                      dry_run ? "dry run" : "finished", duration);
+        show_summary(report);
+        break;
+    case JOB_REFUSED:
+        show_refused(report, event);
+        break;
+    case JOB_FAILED:
+        /* A verification that found damage did its work. */
+        if (report->spec->type == JOB_VERIFY && report->summary)
+            show_summary(report);
+        show_incomplete(report, event);
+        break;
+    case JOB_CANCELLED:
+        show_incomplete(report, event);
+        break;
+    }
+}
+
+static void show_text(Report *report, const Event *event)
+{
+    switch (event->type) {
+    case EVENT_STAGE:
+        show_stage(report, event);
+        break;
+    case EVENT_PROGRESS:
+        terminal_progress(report->terminal, report->stage, event);
+        break;
+    case EVENT_WARNING:
+        show_warning(report, event);
+        break;
+    case EVENT_ITEM: {
+        g_autofree char *line = summary_item(event);
+        terminal_line(report->terminal, "%s", line);
+        break;
+    }
+    case EVENT_DONE:
+        show_done(report, event);
+        break;
+    case EVENT_SUMMARY: /* shown with the end */
+    case EVENT_NEED:    /* nothing that a shell could give */
+        break;
+    }
+}
+
+void report_event(Report *report, const Event *event)
+{
+    if (event->type == EVENT_SUMMARY && event->summary) {
+        json_decref(report->summary);
+        report->summary = json_incref(event->summary);
+    }
+    if (report->json) {
+        g_autofree char *line = event_print(event);
+        terminal_raw(report->terminal, line);
+    } else
+        show_text(report, event);
+}
+
+void report_cancelling(Report *report, gboolean kill)
+{
+    if (report->json)
+        return;
+    terminal_error(report->terminal, "%s",
+                   kill ? "killing the run ..." : "cancelling ... (once more kills the run at once)");
+}
+
+const json_t *report_summary(const Report *report)
+{
+    return report->summary;
+}
+
+void report_free(Report *report)
+{
+    if (!report)
+        return;
+    json_decref(report->summary);
+    g_free(report->stage_name);
+    g_free(report);
+}

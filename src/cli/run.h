@@ -1,0 +1,21 @@
+/*
+ * Runs one job in a worker process and shows it, cancelling it on SIGINT, SIGTERM and SIGHUP: the first signal asks the
+ * worker to stop, the second kills it. The handlers are the process's: one run at a time, from the main thread.
+ */
+#pragma once
+
+#include "job/event.h"
+#include "job/spec.h"
+
+typedef struct {
+    JobStatus status;
+    char *destination_id; /* from the summary; NULL if it has none; owned */
+} RunOutcome;
+
+/* Runs the job to its end. Returns the exit code: 0, 1, 3, 4 or 130. outcome is cleared by run_outcome_clear. */
+int run_job(const JobSpec *spec, gboolean json, RunOutcome *outcome);
+
+/* Frees the strings inside. */
+void run_outcome_clear(RunOutcome *outcome);
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RunOutcome, run_outcome_clear)
