@@ -10,15 +10,17 @@
 
 typedef struct JobChild JobChild;
 
-/* Starts the worker (program: path of the backapp binary; NULL: /proc/self/exe) with posix_spawn, all other descriptors closed on exec,
- * and writes the spec. Standard error of the worker is inherited. grace_ms: time between SIGTERM and SIGKILL on cancel. */
+/* Starts the worker (program: path of the backapp binary; NULL: /proc/self/exe) with posix_spawn, all other descriptors
+ * closed on exec, and writes the spec. Standard error of the worker is inherited. grace_ms: time between SIGTERM and
+ * SIGKILL on cancel. */
 JobChild *job_child_start(const char *program, const JobSpec *spec, guint grace_ms, GError **error);
 
-/* Waits for the next event and returns it (the caller frees), NULL at the end. At most max_wait_ms (-1: for ever); *timed_out tells. Exactly
- * one EVENT_DONE comes in every case, made up here if the worker could not send it. */
+/* Waits for the next event and returns it (the caller frees), NULL at the end. At most max_wait_ms (-1: for ever);
+ * *timed_out tells. Exactly one EVENT_DONE comes in every case, made up here if the worker could not send it. */
 Event *job_child_next(JobChild *child, int max_wait_ms, gboolean *timed_out);
 
-/* Asks the worker to stop: the cancel message and SIGTERM now, SIGKILL after the grace time (seen to by job_child_next). Async-signal-safe. */
+/* Asks the worker to stop: the cancel message and SIGTERM now, SIGKILL after the grace time (seen to by
+ * job_child_next). Async-signal-safe. */
 void job_child_cancel(JobChild *child);
 
 /* Sends a later message line ({"type":"pause"} ...). */

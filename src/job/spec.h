@@ -1,7 +1,7 @@
 /*
- * The job spec: what a worker shall do, as one JSON object on a line (docs/formats/worker.md). Parsing is strict: unknown
- * keys, wrong types, values out of range, more than 1 MiB, nesting over 16 are INVALID and name the key. Names that are
- * not UTF-8 travel as {"b64":".."}. A JobSpec belongs to one thread at a time and owns its strings.
+ * The job spec: what a worker shall do, as one JSON object on a line (docs/formats/worker.md). Parsing is strict:
+ * unknown keys, wrong types, values out of range, more than 1 MiB, nesting over 16 are INVALID and name the key. Names
+ * that are not UTF-8 travel as {"b64":".."}. A JobSpec belongs to one thread at a time and owns its strings.
  */
 #pragma once
 
@@ -18,20 +18,21 @@ typedef struct {
 } JobDestination;
 
 typedef struct {
-    int nice;            /* 0..19; 0 default */
-    int ionice_class;    /* 0 none, 2 best effort, 3 idle */
-    int ionice_level;    /* 0..7 */
-    guint64 memory;      /* bytes; 0: no limit; at least 64 MiB */
-    guint64 bandwidth;   /* bytes per second; 0: no limit */
+    int nice;          /* 0..19; 0 default */
+    int ionice_class;  /* 0 none, 2 best effort, 3 idle */
+    int ionice_level;  /* 0..7 */
+    guint64 memory;    /* bytes; 0: no limit; at least 64 MiB */
+    guint64 bandwidth; /* bytes per second; 0: no limit */
 } JobLimits;
 
-/* The options of a mirror; see engine/mirror/mirror.h for their meaning. Names in JSON are the seeds': deleteExtraneous,
- * excludePatterns, includePatterns, hardLinks, dryRun; ours: rules (shell order: [{"include":true,"pattern":".."}]), acls, xattrs, checksum, maxDeletePercent,
- * keepVersions {days,count}, inplace, verify, engine, oneFileSystem, excludeCaches, excludeIfPresent, excludeLargerThan,
- * force, confirm, jobs, items (emit item events), rsync {ssh {user, port, identityFile, knownHosts}}. */
+/* The options of a mirror; see engine/mirror/mirror.h for their meaning. Names in JSON are the seeds':
+ * deleteExtraneous, excludePatterns, includePatterns, hardLinks, dryRun; ours: rules (shell order:
+ * [{"include":true,"pattern":".."}]), acls, xattrs, checksum, maxDeletePercent, keepVersions {days,count}, inplace,
+ * verify, engine, oneFileSystem, excludeCaches, excludeIfPresent, excludeLargerThan, force, confirm, jobs, items (emit
+ * item events), rsync {ssh {user, port, identityFile, knownHosts}}. */
 typedef struct {
-    gboolean delete_extraneous, hard_links, acls, xattrs, checksum, one_file_system, exclude_caches, inplace, verify, force,
-        dry_run, items, engine_rsync;
+    gboolean delete_extraneous, hard_links, acls, xattrs, checksum, one_file_system, exclude_caches, inplace, verify,
+        force, dry_run, items, engine_rsync;
     GPtrArray *exclude_patterns, *include_patterns; /* of char *; config meaning; exclusive with rules */
     GArray *rules;                                  /* of JobRule; the shell's order and meaning */
     char *exclude_if_present, *confirm;
@@ -49,11 +50,11 @@ typedef struct {
 typedef struct {
     JobType type;
     char *run_id;
-    GPtrArray *sources;       /* of char *, bytes */
-    GArray *destinations;     /* of JobDestination; exactly one for now */
+    GPtrArray *sources;   /* of char *, bytes */
+    GArray *destinations; /* of JobDestination; exactly one for now */
     JobOptions options;
     JobLimits limits;
-    char *rsync_password;     /* secrets.rsyncPassword; may be NULL */
+    char *rsync_password; /* secrets.rsyncPassword; may be NULL */
 } JobSpec;
 
 /* An empty spec of this type with the defaults of every option. */
@@ -65,7 +66,8 @@ JobSpec *job_spec_parse(const char *line, gsize length, GError **error);
 /* Checks what parsing alone cannot (a source is given, exactly one destination, ...). */
 gboolean job_spec_validate(const JobSpec *spec, GError **error);
 
-/* The spec as one line of JSON, newline included, secrets too: only ever written to the worker's pipe. The caller frees. */
+/* The spec as one line of JSON, newline included, secrets too: only ever written to the worker's pipe. The caller
+ * frees. */
 char *job_spec_print(const JobSpec *spec);
 
 /* The type's name on the wire; static. */

@@ -3,5 +3,6 @@
  */
 #pragma once
 
-/* Runs the whole worker on these descriptors and returns the process's exit code (0, 1, 3, 4, 130). Never calls exit(). */
+/* Runs the whole worker on these descriptors and returns the process's exit code (0, 1, 3, 4, 130). Never calls exit().
+ */
 int worker_main(int in_fd, int out_fd);

@@ -1,0 +1,520 @@
+#include "job/spec.h"
+
+#include "base/error.h"
+#include "job/json_line.h"
+#include "job/json_name.h"
+
+#include <string.h>
+
+#define PATH_BYTES   4095
+#define MAX_SOURCES  1000
+#define MAX_PATTERNS 100000
+#define MIN_MEMORY   (G_GUINT64_CONSTANT(64) * 1024 * 1024)
+
+static const char *const type_names[] = {"rsync-local", "recover", "verify"};
+static const char *const ionice_names[] = {"none", NULL, "best-effort", "idle"};
+
+const char *job_type_name(JobType type)
+{
+    return type_names[type];
+}
+
+static void clear_destination(gpointer data)
+{
+    JobDestination *destination = data;
+    g_free(destination->path);
+    g_free(destination->expected_id);
+}
+
+static void clear_rule(gpointer data)
+{
+    g_free(((JobRule *)data)->pattern);
+}
+
+JobSpec *job_spec_new(JobType type)
+{
+    JobSpec *spec = g_new0(JobSpec, 1);
+    spec->type = type;
+    spec->sources = g_ptr_array_new_with_free_func(g_free);
+    spec->destinations = g_array_new(FALSE, TRUE, sizeof(JobDestination));
+    g_array_set_clear_func(spec->destinations, clear_destination);
+    JobOptions *options = &spec->options;
+    options->hard_links = options->acls = options->xattrs = TRUE;
+    options->max_delete_percent = 50;
+    options->exclude_patterns = g_ptr_array_new_with_free_func(g_free);
+    options->include_patterns = g_ptr_array_new_with_free_func(g_free);
+    options->rules = g_array_new(FALSE, TRUE, sizeof(JobRule));
+    g_array_set_clear_func(options->rules, clear_rule);
+    return spec;
+}
+
+void job_spec_free(JobSpec *spec)
+{
+    if (!spec)
+        return;
+    g_free(spec->run_id);
+    g_ptr_array_unref(spec->sources);
+    g_array_unref(spec->destinations);
+    JobOptions *options = &spec->options;
+    g_ptr_array_unref(options->exclude_patterns);
+    g_ptr_array_unref(options->include_patterns);
+    g_array_unref(options->rules);
+    g_free(options->exclude_if_present);
+    g_free(options->confirm);
+    g_free(options->ssh_user);
+    g_free(options->ssh_identity_file);
+    g_free(options->ssh_known_hosts);
+    if (spec->rsync_password)
+        explicit_bzero(spec->rsync_password, strlen(spec->rsync_password));
+    g_free(spec->rsync_password);
+    g_free(spec);
+}
+
+/* What the custom fields below share: the value must be an object or an array of bounded length. */
+static gboolean want_object(const json_t *value, const char *where, GError **error)
+{
+    return json_is_object(value) || error_set(error, BACKAPP_ERROR_INVALID, "%s: must be an object", where);
+}
+
+static gboolean want_array(const json_t *value, gsize max, const char *where, GError **error)
+{
+    if (!json_is_array(value))
+        return error_set(error, BACKAPP_ERROR_INVALID, "%s: must be an array", where);
+    if (json_array_size(value) > max)
+        return error_set(error, BACKAPP_ERROR_INVALID, "%s: more than %" G_GSIZE_FORMAT " entries", where, max);
+    return TRUE;
+}
+
+static gboolean read_object(const json_t *value, const JsonField *fields, const char *where, gpointer into,
+                            GError **error)
+{
+    if (!want_object(value, where, error))
+        return FALSE;
+    g_autofree char *prefix = g_strconcat(where, ".", NULL);
+    return json_line_read(value, fields, prefix, FALSE, into, error);
+}
+
+static json_t *print_object(const JsonField *fields, gconstpointer from)
+{
+    json_t *object = json_object();
+    json_line_write(object, fields, from);
+    return object;
+}
+
+static gboolean read_names(const json_t *value, const char *where, gsize max, GPtrArray *names, GError **error)
+{
+    if (!want_array(value, max, where, error))
+        return FALSE;
+    for (gsize i = 0; i < json_array_size(value); i++) {
+        g_autofree char *item = g_strdup_printf("%s[%" G_GSIZE_FORMAT "]", where, i);
+        char *name = json_name_get(json_array_get(value, i), item, 1, PATH_BYTES, error);
+        if (!name)
+            return FALSE;
+        g_ptr_array_add(names, name);
+    }
+    return TRUE;
+}
+
+static gboolean read_sources(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return read_names(value, where, MAX_SOURCES, *(GPtrArray **)member, error);
+}
+
+static gboolean read_patterns(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return read_names(value, where, MAX_PATTERNS, *(GPtrArray **)member, error);
+}
+
+static json_t *print_names(gconstpointer member)
+{
+    const GPtrArray *names = *(GPtrArray *const *)member;
+    json_t *array = json_array();
+    for (guint i = 0; i < names->len; i++)
+        json_array_append_new(array, json_name_new(g_ptr_array_index(names, i)));
+    return array;
+}
+
+static json_t *print_patterns(gconstpointer member)
+{
+    return (*(GPtrArray *const *)member)->len > 0 ? print_names(member) : NULL;
+}
+
+static const JsonField rule_fields[] = {
+    {.key = "include", .kind = FIELD_BOOL, .offset = G_STRUCT_OFFSET(JobRule, include)},
+    {.key = "pattern", .kind = FIELD_NAME, .offset = G_STRUCT_OFFSET(JobRule, pattern), .min = 1, .max = PATH_BYTES},
+    {0},
+};
+
+static gboolean read_rules(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    GArray *rules = *(GArray **)member;
+    if (!want_array(value, MAX_PATTERNS, where, error))
+        return FALSE;
+    for (gsize i = 0; i < json_array_size(value); i++) {
+        g_autofree char *item = g_strdup_printf("%s[%" G_GSIZE_FORMAT "]", where, i);
+        g_array_set_size(rules, rules->len + 1);
+        JobRule *rule = &g_array_index(rules, JobRule, rules->len - 1);
+        const json_t *given = json_array_get(value, i);
+        if (!read_object(given, rule_fields, item, rule, error))
+            return FALSE;
+        /* A rule of unknown sense would be worse than none. */
+        if (!rule->pattern || !json_object_get(given, "include"))
+            return error_set(error, BACKAPP_ERROR_INVALID, "%s: needs both include and pattern", item);
+    }
+    return TRUE;
+}
+
+static json_t *print_rules(gconstpointer member)
+{
+    const GArray *rules = *(GArray *const *)member;
+    json_t *array = rules->len > 0 ? json_array() : NULL;
+    for (guint i = 0; i < rules->len; i++)
+        json_array_append_new(array, print_object(rule_fields, &g_array_index(rules, JobRule, i)));
+    return array;
+}
+
+static const JsonField destination_fields[] = {
+    {.key = "path", .kind = FIELD_NAME, .offset = G_STRUCT_OFFSET(JobDestination, path), .min = 1, .max = PATH_BYTES},
+    {.key = "expectedId",
+     .kind = FIELD_TEXT,
+     .offset = G_STRUCT_OFFSET(JobDestination, expected_id),
+     .min = 1,
+     .max = 128},
+    {0},
+};
+
+static gboolean read_destinations(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    GArray *destinations = *(GArray **)member;
+    if (!want_array(value, MAX_SOURCES, where, error))
+        return FALSE;
+    for (gsize i = 0; i < json_array_size(value); i++) {
+        g_autofree char *item = g_strdup_printf("%s[%" G_GSIZE_FORMAT "]", where, i);
+        g_array_set_size(destinations, destinations->len + 1);
+        JobDestination *destination = &g_array_index(destinations, JobDestination, destinations->len - 1);
+        if (!read_object(json_array_get(value, i), destination_fields, item, destination, error))
+            return FALSE;
+        if (!destination->path)
+            return error_set(error, BACKAPP_ERROR_INVALID, "%s.path: is missing", item);
+    }
+    return TRUE;
+}
+
+static json_t *print_destinations(gconstpointer member)
+{
+    const GArray *destinations = *(GArray *const *)member;
+    json_t *array = json_array();
+    for (guint i = 0; i < destinations->len; i++)
+        json_array_append_new(array, print_object(destination_fields, &g_array_index(destinations, JobDestination, i)));
+    return array;
+}
+
+/* The nested objects are flat in JobOptions and JobLimits: their fields' member is the whole structure. */
+#define OPTION(name) G_STRUCT_OFFSET(JobOptions, name)
+#define LIMIT(name)  G_STRUCT_OFFSET(JobLimits, name)
+
+static const JsonField keep_fields[] = {
+    {.key = "days", .kind = FIELD_UINT, .offset = OPTION(keep_versions_days), .max = 36500},
+    {.key = "count", .kind = FIELD_UINT, .offset = OPTION(keep_versions_count), .max = 100000},
+    {0},
+};
+
+static gboolean read_keep(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return read_object(value, keep_fields, where, member, error);
+}
+
+static json_t *print_keep(gconstpointer member)
+{
+    return print_object(keep_fields, member);
+}
+
+static gboolean read_engine(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    const char *name = json_is_string(value) ? json_string_value(value) : "";
+    *(gboolean *)member = strcmp(name, "rsync") == 0;
+    return strcmp(name, "native") == 0 || *(gboolean *)member ||
+           error_set(error, BACKAPP_ERROR_INVALID, "%s: must be \"native\" or \"rsync\"", where);
+}
+
+static json_t *print_engine(gconstpointer member)
+{
+    return json_string(*(const gboolean *)member ? "rsync" : "native");
+}
+
+static const JsonField ssh_fields[] = {
+    {.key = "user", .kind = FIELD_TEXT, .offset = OPTION(ssh_user), .min = 1, .max = 256},
+    {.key = "port", .kind = FIELD_UINT, .offset = OPTION(ssh_port), .max = 65535},
+    {.key = "identityFile", .kind = FIELD_NAME, .offset = OPTION(ssh_identity_file), .min = 1, .max = PATH_BYTES},
+    {.key = "knownHosts", .kind = FIELD_NAME, .offset = OPTION(ssh_known_hosts), .min = 1, .max = PATH_BYTES},
+    {0},
+};
+
+static gboolean read_ssh(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return read_object(value, ssh_fields, where, member, error);
+}
+
+static json_t *print_ssh(gconstpointer member)
+{
+    return print_object(ssh_fields, member);
+}
+
+static const JsonField rsync_fields[] = {
+    {.key = "ssh", .kind = FIELD_CUSTOM, .read = read_ssh, .print = print_ssh},
+    {0},
+};
+
+static gboolean read_rsync(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return read_object(value, rsync_fields, where, member, error);
+}
+
+static json_t *print_rsync(gconstpointer member)
+{
+    return print_object(rsync_fields, member);
+}
+
+static const JsonField option_fields[] = {
+    {.key = "deleteExtraneous", .kind = FIELD_BOOL, .offset = OPTION(delete_extraneous)},
+    {.key = "excludePatterns",
+     .kind = FIELD_CUSTOM,
+     .offset = OPTION(exclude_patterns),
+     .read = read_patterns,
+     .print = print_patterns},
+    {.key = "includePatterns",
+     .kind = FIELD_CUSTOM,
+     .offset = OPTION(include_patterns),
+     .read = read_patterns,
+     .print = print_patterns},
+    {.key = "rules", .kind = FIELD_CUSTOM, .offset = OPTION(rules), .read = read_rules, .print = print_rules},
+    {.key = "hardLinks", .kind = FIELD_BOOL, .offset = OPTION(hard_links)},
+    {.key = "dryRun", .kind = FIELD_BOOL, .offset = OPTION(dry_run)},
+    {.key = "acls", .kind = FIELD_BOOL, .offset = OPTION(acls)},
+    {.key = "xattrs", .kind = FIELD_BOOL, .offset = OPTION(xattrs)},
+    {.key = "checksum", .kind = FIELD_BOOL, .offset = OPTION(checksum)},
+    {.key = "maxDeletePercent", .kind = FIELD_UINT, .offset = OPTION(max_delete_percent), .max = 100},
+    {.key = "keepVersions", .kind = FIELD_CUSTOM, .read = read_keep, .print = print_keep},
+    {.key = "inplace", .kind = FIELD_BOOL, .offset = OPTION(inplace)},
+    {.key = "verify", .kind = FIELD_BOOL, .offset = OPTION(verify)},
+    {.key = "engine", .kind = FIELD_CUSTOM, .offset = OPTION(engine_rsync), .read = read_engine, .print = print_engine},
+    {.key = "oneFileSystem", .kind = FIELD_BOOL, .offset = OPTION(one_file_system)},
+    {.key = "excludeCaches", .kind = FIELD_BOOL, .offset = OPTION(exclude_caches)},
+    {.key = "excludeIfPresent", .kind = FIELD_NAME, .offset = OPTION(exclude_if_present), .min = 1, .max = 255},
+    {.key = "excludeLargerThan", .kind = FIELD_UINT64, .offset = OPTION(exclude_larger_than), .max = G_MAXINT64},
+    {.key = "force", .kind = FIELD_BOOL, .offset = OPTION(force)},
+    {.key = "confirm", .kind = FIELD_TEXT, .offset = OPTION(confirm), .min = 1, .max = 128},
+    {.key = "jobs", .kind = FIELD_UINT, .offset = OPTION(jobs), .max = 256},
+    {.key = "items", .kind = FIELD_BOOL, .offset = OPTION(items)},
+    {.key = "rsync", .kind = FIELD_CUSTOM, .read = read_rsync, .print = print_rsync},
+    {0},
+};
+
+static gboolean read_options(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return read_object(value, option_fields, where, member, error);
+}
+
+static json_t *print_options(gconstpointer member)
+{
+    return print_object(option_fields, member);
+}
+
+static gboolean read_ionice_class(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    const char *name = json_is_string(value) ? json_string_value(value) : "";
+    for (int i = 0; i < (int)G_N_ELEMENTS(ionice_names); i++)
+        if (ionice_names[i] && strcmp(name, ionice_names[i]) == 0) {
+            *(int *)member = i;
+            return TRUE;
+        }
+    return error_set(error, BACKAPP_ERROR_INVALID, "%s: must be \"none\", \"best-effort\" or \"idle\"", where);
+}
+
+static json_t *print_ionice_class(gconstpointer member)
+{
+    return json_string(ionice_names[*(const int *)member]);
+}
+
+static const JsonField ionice_fields[] = {
+    {.key = "class",
+     .kind = FIELD_CUSTOM,
+     .offset = LIMIT(ionice_class),
+     .read = read_ionice_class,
+     .print = print_ionice_class},
+    {.key = "level", .kind = FIELD_INT, .offset = LIMIT(ionice_level), .max = 7},
+    {0},
+};
+
+static gboolean read_ionice(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return read_object(value, ionice_fields, where, member, error);
+}
+
+static json_t *print_ionice(gconstpointer member)
+{
+    return print_object(ionice_fields, member);
+}
+
+static gboolean read_memory(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    json_int_t bytes = json_integer_value(value);
+    if (!json_is_integer(value) || bytes < 0 || (bytes > 0 && (guint64)bytes < MIN_MEMORY))
+        return error_set(error, BACKAPP_ERROR_INVALID, "%s: must be 0 (no limit) or at least 67108864 (64 MiB)", where);
+    *(guint64 *)member = (guint64)bytes;
+    return TRUE;
+}
+
+static json_t *print_memory(gconstpointer member)
+{
+    return json_line_count(*(const guint64 *)member);
+}
+
+static const JsonField limit_fields[] = {
+    {.key = "nice", .kind = FIELD_INT, .offset = LIMIT(nice), .max = 19},
+    {.key = "ionice", .kind = FIELD_CUSTOM, .read = read_ionice, .print = print_ionice},
+    {.key = "memory", .kind = FIELD_CUSTOM, .offset = LIMIT(memory), .read = read_memory, .print = print_memory},
+    {.key = "bandwidth", .kind = FIELD_UINT64, .offset = LIMIT(bandwidth), .max = G_MAXINT64},
+    {0},
+};
+
+static gboolean read_limits(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return read_object(value, limit_fields, where, member, error);
+}
+
+static json_t *print_limits(gconstpointer member)
+{
+    return print_object(limit_fields, member);
+}
+
+static const JsonField secret_fields[] = {
+    {.key = "rsyncPassword", .kind = FIELD_NAME, .min = 1, .max = 4096},
+    {0},
+};
+
+static gboolean read_secrets(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return read_object(value, secret_fields, where, member, error);
+}
+
+static json_t *print_secrets(gconstpointer member)
+{
+    return *(char *const *)member ? print_object(secret_fields, member) : NULL;
+}
+
+/* The version and the type are read before everything else, so that an unknown one is named and nothing else is. */
+static gboolean accept_head(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return TRUE;
+}
+
+#define SPEC(name) G_STRUCT_OFFSET(JobSpec, name)
+
+static const JsonField spec_fields[] = {
+    {.key = "version", .kind = FIELD_CUSTOM, .read = accept_head},
+    {.key = "type", .kind = FIELD_CUSTOM, .read = accept_head},
+    {.key = "runId", .kind = FIELD_TEXT, .offset = SPEC(run_id), .min = 1, .max = 128},
+    {.key = "sources", .kind = FIELD_CUSTOM, .offset = SPEC(sources), .read = read_sources, .print = print_names},
+    {.key = "destinations",
+     .kind = FIELD_CUSTOM,
+     .offset = SPEC(destinations),
+     .read = read_destinations,
+     .print = print_destinations},
+    {.key = "options", .kind = FIELD_CUSTOM, .offset = SPEC(options), .read = read_options, .print = print_options},
+    {.key = "limits", .kind = FIELD_CUSTOM, .offset = SPEC(limits), .read = read_limits, .print = print_limits},
+    {.key = "secrets",
+     .kind = FIELD_CUSTOM,
+     .offset = SPEC(rsync_password),
+     .read = read_secrets,
+     .print = print_secrets},
+    {0},
+};
+
+static gboolean read_head(const json_t *object, JobType *type, GError **error)
+{
+    const json_t *version = json_object_get(object, "version");
+    if (!json_is_integer(version))
+        return error_set(error, BACKAPP_ERROR_INVALID, "version: must be the number %d", JOB_SPEC_VERSION);
+    if (json_integer_value(version) != JOB_SPEC_VERSION)
+        return error_set(error, BACKAPP_ERROR_INVALID,
+                         "version: %" JSON_INTEGER_FORMAT
+                         " is not known, only %d is: use the same version of backapp on both sides",
+                         json_integer_value(version), JOB_SPEC_VERSION);
+    const json_t *name = json_object_get(object, "type");
+    for (guint i = 0; i < G_N_ELEMENTS(type_names); i++)
+        if (json_is_string(name) && strcmp(json_string_value(name), type_names[i]) == 0) {
+            *type = (JobType)i;
+            return TRUE;
+        }
+    return error_set(error, BACKAPP_ERROR_INVALID, "type: must be \"rsync-local\", \"recover\" or \"verify\"");
+}
+
+static JobSpec *read_spec(const json_t *object, GError **error)
+{
+    JobType type = JOB_MIRROR;
+    if (!read_head(object, &type, error))
+        return NULL;
+    g_autoptr(JobSpec) spec = job_spec_new(type);
+    if (!json_line_read(object, spec_fields, "", FALSE, spec, error) || !job_spec_validate(spec, error))
+        return NULL;
+    return g_steal_pointer(&spec);
+}
+
+JobSpec *job_spec_parse(const char *line, gsize length, GError **error)
+{
+    json_t *object = json_line_parse(line, length, JOB_LINE_MAX, "job spec", error);
+    if (!object)
+        return NULL;
+    JobSpec *spec = read_spec(object, error);
+    if (!spec)
+        g_prefix_error(error, "job spec: ");
+    json_decref(object);
+    return spec;
+}
+
+/* The id becomes part of file names in the destination. */
+static gboolean run_id_is_plain(const char *id)
+{
+    return *id != '.' && strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:") == strlen(id);
+}
+
+static gboolean validate_options(const JobSpec *spec, GError **error)
+{
+    const JobOptions *options = &spec->options;
+    if (options->rules->len > 0 && options->include_patterns->len + options->exclude_patterns->len > 0)
+        return error_set(error, BACKAPP_ERROR_INVALID,
+                         "options.rules: cannot stand beside includePatterns or excludePatterns");
+    if (options->exclude_if_present && strchr(options->exclude_if_present, '/'))
+        return error_set(error, BACKAPP_ERROR_INVALID, "options.excludeIfPresent: must be a name without '/'");
+    return TRUE;
+}
+
+gboolean job_spec_validate(const JobSpec *spec, GError **error)
+{
+    if (spec->run_id && !run_id_is_plain(spec->run_id))
+        return error_set(error, BACKAPP_ERROR_INVALID, "runId: may hold letters, digits, '-', '_', '.' and ':' only");
+    if (spec->destinations->len != 1)
+        return error_set(error, BACKAPP_ERROR_INVALID, "destinations: exactly one is needed, %u are given",
+                         spec->destinations->len);
+    const char *path = g_array_index(spec->destinations, JobDestination, 0).path;
+    if (!path || !*path)
+        return error_set(error, BACKAPP_ERROR_INVALID, "destinations[0].path: is empty");
+    if (spec->type == JOB_MIRROR && spec->sources->len == 0)
+        return error_set(error, BACKAPP_ERROR_INVALID, "sources: at least one is needed");
+    if (spec->type == JOB_RECOVER && spec->sources->len > 0)
+        return error_set(error, BACKAPP_ERROR_INVALID, "sources: none belong to a recovery");
+    for (guint i = 0; i < spec->sources->len; i++)
+        if (*(const char *)g_ptr_array_index(spec->sources, i) == '\0')
+            return error_set(error, BACKAPP_ERROR_INVALID, "sources[%u]: is empty", i);
+    return validate_options(spec, error);
+}
+
+char *job_spec_print(const JobSpec *spec)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "version", json_integer(JOB_SPEC_VERSION));
+    json_object_set_new(object, "type", json_string(job_type_name(spec->type)));
+    json_line_write(object, spec_fields, spec);
+    return json_line_print(object);
+}
