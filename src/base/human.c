@@ -122,10 +122,8 @@ static gboolean parse_size(const char *text, guint64 *bytes)
     if (shift < 0 || (shift == 0 && scale > 1) || whole > ((guint64)G_MAXINT64 >> shift))
         return FALSE;
     unsigned __int128 extra = ((unsigned __int128)part << shift) / scale;
-    guint64 result = (whole << shift) + (guint64)extra;
-    if (result > (guint64)G_MAXINT64)
-        return FALSE;
-    *bytes = result;
+    /* extra is below 1 << shift, so the sum stays within 63 bits as well. */
+    *bytes = (whole << shift) + (guint64)extra;
     return TRUE;
 }
 

@@ -56,11 +56,9 @@ Rate *rate_new(guint64 bytes_per_second)
 void rate_set(Rate *rate, guint64 bytes_per_second)
 {
     pthread_mutex_lock(&rate->lock);
-    gboolean had_limit = rate->per_second > 0;
+    /* At the old rate up to now; the next fill cuts what the new bucket cannot hold. */
     fill(rate);
     rate->per_second = bytes_per_second;
-    double bucket = bucket_size(bytes_per_second);
-    rate->tokens = had_limit ? MIN(rate->tokens, bucket) : bucket;
     pthread_cond_broadcast(&rate->changed);
     pthread_mutex_unlock(&rate->lock);
 }

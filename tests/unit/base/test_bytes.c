@@ -132,6 +132,7 @@ static void test_bad_reader_stays_bad(void **state)
     BytesReader in = bytes_reader(data, sizeof data);
     assert_true(bytes_get_u64(&in) == 0);
     assert_true(in.bad);
+    assert_ptr_equal(in.at, in.end); /* so that a loop over what is left ends */
     gsize length = 99;
     assert_int_equal(bytes_get_u32(&in), 0);
     assert_true(bytes_get_varint(&in) == 0);

@@ -69,6 +69,7 @@ static void test_parse_size_accepts(void **state)
         {"0.001K", 1},
         {"1.000000000000000000000000000001T", KIB * KIB * KIB * KIB},
         {"1.99999999999999999999999999999P", 2 * KIB * KIB * KIB * KIB * KIB - 1},
+        {"0.50000000000000000000000000000000000000000000000000000000000000000000000000000000000000K", 512},
         {"8191P", 8191 * KIB * KIB * KIB * KIB * KIB},
         {"9223372036854775807", G_MAXINT64},
     };
@@ -119,6 +120,8 @@ static void test_parse_size_refuses(void **state)
         "1\n",
         "99999999999999999999999999",
         "36893488147419103232K",
+        "18446744073709551625",
+        "18014398509481985K",
     };
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
         guint64 bytes = 99;
@@ -151,7 +154,8 @@ static void test_parse_number(void **state)
     assert_true(value == 64);
     assert_true(human_parse_number("18446744073709551615", 0, G_MAXUINT64, "x", &value, NULL));
     assert_true(value == G_MAXUINT64);
-    static const char *const wrong[] = {"", "0", "65", "-1", "+1", " 1", "1 ", "1.0", "x", "18446744073709551617"};
+    static const char *const wrong[] = {
+        "", "0", "65", "-1", "+1", " 1", "1 ", "1.0", "x", "18446744073709551617", "18446744073709551625"};
     value = 99;
     for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++)
         assert_false(human_parse_number(wrong[i], 1, 64, "--jobs", &value, NULL));

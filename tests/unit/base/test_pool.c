@@ -109,6 +109,28 @@ static void test_threads_run_at_the_same_time_and_no_more(void **state)
     assert_int_equal(atomic_load(&work.done), 8);
 }
 
+static void *open_gate_later(void *data)
+{
+    g_usleep(20000);
+    open_gate(data);
+    return NULL;
+}
+
+static void test_wait_is_for_what_runs_too(void **state)
+{
+    static Work work;
+    work_begin(&work);
+    g_autoptr(Pool) pool = pool_new("unit-pool", 2, 2, wait_at_gate, &work, NULL);
+    pool_push(pool, NULL);
+    pool_push(pool, NULL);
+    wait_until_inside(&work, 2); /* so the queue is empty already */
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, open_gate_later, &work), 0);
+    pool_wait(pool);
+    assert_int_equal(atomic_load(&work.done), 2);
+    pthread_join(thread, NULL);
+}
+
 typedef struct {
     Pool *pool;
     atomic_uint pushed;
@@ -186,6 +208,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_item_is_worked_on_once),
+        cmocka_unit_test(test_wait_is_for_what_runs_too),
         cmocka_unit_test(test_free_finishes_what_is_queued),
         cmocka_unit_test(test_threads_run_at_the_same_time_and_no_more),
         cmocka_unit_test(test_push_waits_for_room),

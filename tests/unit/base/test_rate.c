@@ -122,10 +122,15 @@ static void test_lowering_the_limit_empties_the_bucket_to_its_new_size(void **st
     gint64 start = g_get_monotonic_time();
     assert_true(rate_take(rate, 350000, NULL, NULL));
     assert_true(elapsed_ms(start) >= 99);
-    rate_set(rate, 0);
-    rate_set(rate, 1000000); /* from no limit: a full bucket, no more */
-    start = g_get_monotonic_time();
-    assert_true(rate_take(rate, 350000, NULL, NULL));
+}
+
+static void test_idle_time_fills_no_more_than_the_bucket(void **state)
+{
+    g_autoptr(Rate) rate = rate_new(10000000);
+    g_usleep(350000);
+    gint64 start = g_get_monotonic_time();
+    assert_true(rate_take(rate, 3500000, NULL, NULL));
+    /* 1,000,000 more than the bucket holds */
     assert_true(elapsed_ms(start) >= 99);
 }
 
@@ -162,6 +167,7 @@ int main(void)
         cmocka_unit_test(test_lifting_the_limit_wakes_a_waiter),
         cmocka_unit_test(test_raising_the_limit_wakes_a_waiter),
         cmocka_unit_test(test_lowering_the_limit_empties_the_bucket_to_its_new_size),
+        cmocka_unit_test(test_idle_time_fills_no_more_than_the_bucket),
         cmocka_unit_test(test_cancel_ends_the_wait),
         cmocka_unit_test(test_huge_numbers_do_not_overflow),
     };

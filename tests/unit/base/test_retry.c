@@ -105,8 +105,10 @@ static void test_delay_does_not_overflow(void **state)
     assert_true(retry_delay_ms(&below, 0) <= 10);
     RetryPolicy odd = {.attempts = 9, .first_delay_ms = 3, .max_delay_ms = 7};
     guint64 highest = 0;
-    for (int i = 0; i < 1000; i++)
-        highest = MAX(highest, retry_delay_ms(&odd, G_MAXUINT));
+    for (int i = 0; i < 1000; i++) {
+        guint64 delay = retry_delay_ms(&odd, G_MAXUINT);
+        highest = MAX(highest, delay);
+    }
     assert_true(highest == 7);
     RetryPolicy huge = {.attempts = 9, .first_delay_ms = 1, .max_delay_ms = G_MAXUINT64};
     gboolean large = FALSE;
