@@ -22,7 +22,7 @@ struct Command {
     const char *name;
     const char *usage;   /* lines after "usage: ", separated by newlines */
     const char *summary; /* a few words for the list of commands */
-    const char *details; /* paragraphs of --help, ready wrapped; may be NULL */
+    const char *details; /* paragraphs of --help, wrapped at 80 columns; may be NULL */
     const OptionDef *options;
     int (*run)(const Command *command, const OptionArgs *args); /* returns the exit code */
 };

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "fs/atomic.h"
+#include "fs/dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,16 +16,6 @@
 #define RECORD_HEADER "backapp destinations 1"
 #define RECORD_MAX    (4 * 1024 * 1024)
 #define ID_MAX        128
-
-typedef int Descriptor;
-
-static void close_descriptor(Descriptor *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
-
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Descriptor, close_descriptor)
 
 static char *record_dir(void)
 {
@@ -104,7 +95,7 @@ static gboolean save(int dir_fd, GHashTable *table, GError **error)
 char *destinations_lookup(const char *path, GError **error)
 {
     g_autofree char *dir = record_dir();
-    g_auto(Descriptor) dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_auto(AutoFd) dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0) {
         if (errno != ENOENT)
             error_set_errno(error, errno, "cannot open %s", dir);
@@ -127,7 +118,7 @@ char *destinations_lookup(const char *path, GError **error)
 
 static gboolean record_in(int dir_fd, const char *path, const char *id, GError **error)
 {
-    g_auto(Descriptor) lock_fd = openat(dir_fd, RECORD_NAME ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    g_auto(AutoFd) lock_fd = openat(dir_fd, RECORD_NAME ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (lock_fd < 0)
         return error_set_errno(error, errno, "cannot create its lock file");
     int locked;
@@ -156,7 +147,7 @@ gboolean destinations_record(const char *path, const char *id, GError **error)
         return error_set(error, BACKAPP_ERROR_INVALID, "the destination's id is not one word");
     if (g_mkdir_with_parents(dir, 0700) != 0)
         return error_set_errno(error, errno, "cannot create %s", dir);
-    g_auto(Descriptor) dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_auto(AutoFd) dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0)
         return error_set_errno(error, errno, "cannot open %s", dir);
     if (record_in(dir_fd, path, id, error))

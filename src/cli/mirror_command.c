@@ -50,10 +50,10 @@ const Command mirror_command = {
     .name = "mirror",
     .usage = "mirror [OPTION]... SOURCE... DEST\nmirror --recover DEST",
     .summary = "make a directory equal to its sources, all of it or nothing",
-    .details = "One SOURCE is mirrored into DEST (as rsync does with SOURCE/ DEST/); several get a\n"
-               "folder of their own each. What is new is first written beside the mirror and then\n"
-               "put in place in one transaction: a run that is cancelled or killed leaves the\n"
-               "previous state, or one that the next run completes.\n"
+    .details = "One SOURCE is mirrored into DEST (as rsync does with SOURCE/ DEST/); several\n"
+               "get a folder of their own each. What is new is first written beside the mirror\n"
+               "and then put in place in one transaction: a run that is cancelled or killed\n"
+               "leaves the previous state, or one that the next run completes.\n"
                "\n"
                "DEST is a directory, or with the rsync program host:path or rsync://host/module.",
     .options = mirror_option_defs,

@@ -93,8 +93,9 @@ static gboolean has_journal(const char *destination)
 static const char *describe_state(const Report *report)
 {
     const JobSpec *spec = report->spec;
+    /* With a summary it was read to its end: then the record is written, damage or not. */
     if (spec->type == JOB_VERIFY)
-        return "Nothing was changed, and no hash was recorded.";
+        return report->summary ? NULL : "Nothing was changed, and no hash was recorded.";
     if (spec->options.dry_run)
         return "Nothing was changed.";
     const char *destination = destination_path(report);

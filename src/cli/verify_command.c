@@ -52,9 +52,9 @@ const Command verify_command = {
     .name = "verify",
     .usage = "verify [OPTION]... DEST",
     .summary = "read a mirror and compare it with its recorded hashes",
-    .details = "Reads every file of the mirror in DEST. A file without a recorded hash is compared\n"
-               "with its source, where that is unchanged, and recorded; otherwise it is reported as\n"
-               "not yet proven. The exit code is 1 if a file is damaged or missing.",
+    .details = "Reads every file of the mirror in DEST. A file without a recorded hash is\n"
+               "compared with its source, where that is unchanged, and recorded; otherwise it is\n"
+               "reported as not yet proven. The exit code is 1 if a file is damaged or missing.",
     .options = options,
     .run = run,
 };

@@ -21,8 +21,9 @@ const Command worker_command = {
     .name = "worker",
     .usage = "worker",
     .summary = "run one job that is described on standard input (used by the program itself)",
-    .details = "Reads a job spec, one JSON object on a line, on standard input and writes events,\n"
-               "one JSON object a line, on standard output. docs/formats/worker.md describes both.",
+    .details = "Reads a job spec, one JSON object on a line, on standard input and writes\n"
+               "events, one JSON object a line, on standard output. docs/formats/worker.md\n"
+               "describes both.",
     .options = options,
     .run = run,
 };
