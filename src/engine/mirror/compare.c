@@ -88,6 +88,15 @@ static gboolean may_be_patched(const Emitter *emitter, const Found *found)
            found->want.size >= PATCH_MIN_SIZE && found->have_size >= PATCH_MIN_SIZE;
 }
 
+/* Whole blocks; holes and, roughly, compression of the source are left out. */
+static guint64 space_on_disk(const Found *found)
+{
+    if (!S_ISREG(found->want.mode))
+        return 0;
+    guint64 rounded = (found->want.size + 4095) / 4096 * 4096;
+    return MIN(rounded, MAX(found->want.blocks, 8) * 512);
+}
+
 static gboolean add_copy(Emitter *emitter, const Found *found, PlanEntry *entry, GError **error)
 {
     entry->op = PLAN_FILE;
@@ -96,6 +105,7 @@ static gboolean add_copy(Emitter *emitter, const Found *found, PlanEntry *entry,
         entry->flags |= PLAN_PATCH;
     emitter->totals->copy_files++;
     emitter->totals->copy_bytes += entry->bytes;
+    emitter->totals->copy_space += space_on_disk(found);
     emitter->totals->new_inodes++;
     show(emitter, found->have_mode == 0 ? "create" : "update", found->want.mode, entry);
     return add(emitter, entry, error);

@@ -13,6 +13,7 @@ typedef struct {
     guint64 deleted, deleted_files;                        /* entries; of them not directories */
     guint64 dest_files;                                    /* in the destination before, not directories */
     guint64 copy_files, copy_bytes;                        /* to be staged; bytes of regular files */
+    guint64 copy_space;                                    /* bytes on disk that the stage needs, holes left out */
     guint64 new_inodes;                                    /* that the stage needs */
 } PlanTotals;
 

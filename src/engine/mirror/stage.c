@@ -1,6 +1,7 @@
 #include "engine/mirror/stage.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
