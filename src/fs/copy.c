@@ -13,7 +13,7 @@
 
 #define KIB               1024U
 #define BUFFER_BYTES      (1024U * KIB)
-#define SMALL_BYTES       (256U * KIB)     /* one read and one write up to here */
+#define SMALL_BYTES       (128U * KIB)     /* one read and one write up to here */
 #define CLONE_BYTES       (64U * KIB)      /* below, sharing blocks costs more than copying them */
 #define HOLE_BYTES        (4U * KIB)       /* up to here a file is too short to look for holes */
 #define PIECE_BYTES       (8U * KIB * KIB) /* between two looks at cancel */
@@ -200,6 +200,12 @@ static gboolean copy_by_buffer(Job *job, guint64 offset, guint64 length, guint64
     return TRUE;
 }
 
+/* Whether copy_file_range says that it cannot, as against that this copy failed. */
+static gboolean is_unsupported(int errnum)
+{
+    return errnum == EXDEV || errnum == ENOSYS || errnum == EOPNOTSUPP || errnum == EINVAL || errnum == EPERM;
+}
+
 /* Copies a range inside the kernel as far as that goes; what is missing is left to copy_by_buffer, which also finds
  * out which side failed. */
 static gboolean copy_by_range(Job *job, guint64 offset, guint64 length, guint64 *done, GError **error)
@@ -216,7 +222,7 @@ static gboolean copy_by_range(Job *job, guint64 offset, guint64 length, guint64 
                 continue;
             if (got < 0 && (errno == ENOSPC || errno == EDQUOT))
                 return fail_write(errno, error);
-            if (got < 0 && errno != EIO)
+            if (got < 0 && is_unsupported(errno))
                 remember(job, NO_RANGE);
             if (got <= 0)
                 return TRUE;
