@@ -134,6 +134,9 @@ static gboolean name_counts(const char *name, const AttrsFilter *filter)
         return filter->acls;
     if (!filter->xattrs || g_str_has_prefix(name, "user.rsync.%"))
         return FALSE;
+    /* XFS shows the ACLs a second time under these names; to remove them as extra would remove the ACLs. */
+    if (g_str_has_prefix(name, "trusted.SGI_ACL_"))
+        return FALSE;
     if (g_str_has_prefix(name, "user."))
         return TRUE;
     return !g_str_has_prefix(name, "system.") && geteuid() == 0;

@@ -84,7 +84,8 @@ def entry_of(path, st):
     elif stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
         content = st.st_rdev
     try:
-        names = sorted(os.listxattr(path, follow_symlinks=False))
+        # XFS shows its ACLs a second time as trusted.SGI_ACL_*.
+        names = [name for name in sorted(os.listxattr(path, follow_symlinks=False)) if "SGI_ACL" not in name]
         xattrs = tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
     except OSError:
         xattrs = ()
