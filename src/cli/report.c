@@ -17,6 +17,7 @@ struct Report {
     const char *stage;  /* in words; static or `stage_name` */
     char *stage_name;   /* printable */
     gboolean committed; /* a stage began that comes after the commit point */
+    gboolean recovered; /* an earlier run was completed first */
     gint64 started;
     json_t *summary;
 };
@@ -59,6 +60,7 @@ static void show_stage(Report *report, const Event *event)
 {
     const char *name = event->name ? event->name : "";
     report->committed = report->committed || is_after_commit(name);
+    report->recovered = report->recovered || strcmp(name, "recover") == 0;
     g_free(report->stage_name);
     report->stage_name = human_name(name, -1);
     report->stage = stage_words(name) ? stage_words(name) : report->stage_name;
@@ -108,7 +110,8 @@ static const char *describe_state(const Report *report)
         return NULL;
     if (report->committed)
         return "The destination holds the new state.";
-    return "The destination is unchanged.";
+    return report->recovered ? "An earlier run was completed; this one changed nothing."
+                             : "The destination is unchanged.";
 }
 
 /* The transaction is the native engine's; with rsync what it has copied stays. */
@@ -119,18 +122,20 @@ static gboolean is_native(const JobSpec *spec)
 
 static void show_end(Report *report, const char *what, const char *message)
 {
-    g_autofree char *safe = message ? terminal_safe(message) : NULL;
-    /* An error that is only the status said again ("cancelled") adds nothing. */
-    if (safe && *safe && strcmp(safe, what) != 0)
-        terminal_error(report->terminal, "backapp: %s: %s", what, safe);
+    g_autofree char *safe = terminal_safe(message ? message : "");
+    /* A message that begins with the status ("cancelled; ...") is not introduced by it. */
+    if (g_str_has_prefix(safe, what))
+        terminal_error(report->terminal, "backapp: %s", safe);
     else
-        terminal_error(report->terminal, "backapp: %s", what);
+        terminal_error(report->terminal, "backapp: %s%s%s", what, *safe ? ": " : "", safe);
 }
 
 static void show_refused(Report *report, const Event *event)
 {
     show_end(report, "refused", event->error_message);
-    if (event->plan_hash) {
+    if (event->error_message && strstr(event->error_message, "--force")) {
+        terminal_error(report->terminal, "Nothing was changed.");
+    } else if (event->plan_hash) {
         g_autofree char *hash = human_name(event->plan_hash, -1);
         terminal_error(report->terminal,
                        "Nothing was changed. To go on all the same, run it again with --confirm %s (exactly this plan) "
@@ -184,6 +189,8 @@ static void show_done(Report *report, const Event *event)
         show_summary(report);
         break;
     case JOB_REFUSED:
+        if (dry_run)
+            show_summary(report);
         show_refused(report, event);
         break;
     case JOB_FAILED:

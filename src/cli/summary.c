@@ -1,13 +1,14 @@
 #include "cli/summary.h"
 
 #include "base/human.h"
+#include "cli/terminal.h"
 
 #include <string.h>
 
 /* The value of a key: at the top, or in the object of the stage it belongs to. */
 static const json_t *find(const json_t *summary, const char *key)
 {
-    static const char *const stages[] = {"stage1", "verify", "verification"};
+    static const char *const stages[] = {"stage1", "verify"};
     const json_t *value = json_object_get(summary, key);
     for (guint i = 0; i < G_N_ELEMENTS(stages) && !value; i++)
         value = json_object_get(json_object_get(summary, stages[i]), key);
@@ -113,10 +114,10 @@ static void describe_mirror(GString *out, gboolean dry_run, const json_t *summar
 {
     if (json_is_true(find(summary, "recovered")))
         g_string_append(out, "  an interrupted run was completed first\n");
-    append_count(out, dry_run ? "  would create " : "  created ", summary_count(summary, "created"));
-    append_count(out, dry_run ? ", change " : ", changed ", summary_count(summary, "changed"));
-    append_count(out, dry_run ? ", delete " : ", deleted ", summary_count(summary, "deleted"));
-    append_count(out, dry_run ? "; unchanged " : ", unchanged ", summary_count(summary, "unchanged"));
+    append_count(out, dry_run ? "  would create " : "  created ", summary_count(summary, "filesCreated"));
+    append_count(out, dry_run ? ", change " : ", changed ", summary_count(summary, "filesChanged"));
+    append_count(out, dry_run ? ", delete " : ", deleted ", summary_count(summary, "filesDeleted"));
+    append_count(out, dry_run ? "; unchanged " : ", unchanged ", summary_count(summary, "filesUnchanged"));
     g_string_append_c(out, '\n');
     describe_copied(out, dry_run, summary);
     describe_trouble(out, summary);
@@ -126,9 +127,12 @@ static void describe_mirror(GString *out, gboolean dry_run, const json_t *summar
         append_count(out, " not yet proven, ", summary_count(summary, "damaged"));
         g_string_append(out, " damaged\n");
     }
-    const char *path = summary_text(summary, "localPath");
+    /* A name that is not UTF-8 has its printable form beside it. */
+    const char *path = summary_text(summary, "localPathPrintable");
+    if (!path)
+        path = summary_text(summary, "localPath");
     if (path && !dry_run) {
-        g_autofree char *shown = human_name(path, -1);
+        g_autofree char *shown = terminal_safe(path);
         g_string_append_printf(out, "  the mirror is in %s\n", shown);
     }
 }

@@ -20,7 +20,7 @@ static int run(const Command *command, const OptionArgs *args)
 const Command worker_command = {
     .name = "worker",
     .usage = "worker",
-    .summary = "run one job that is described on standard input (used by the program itself)",
+    .summary = "run one job described on standard input (for the program itself)",
     .details = "Reads a job spec, one JSON object on a line, on standard input and writes\n"
                "events, one JSON object a line, on standard output. docs/formats/worker.md\n"
                "describes both.",

@@ -53,9 +53,9 @@ static void clean(Stage *stage)
 }
 
 #define STATS                                                                                                          \
-    "{\"type\":\"summary\",\"stats\":{\"filesTransferred\":3,\"bytesTransferred\":4096,\"duration\":2.0,"              \
-    "\"localPath\":\"/m\",\"filesTotal\":1200,\"bytesTotal\":1048576,\"created\":2,\"changed\":1,\"deleted\":4,"       \
-    "\"unchanged\":1197}}"
+    "{\"type\":\"summary\",\"stats\":{\"stage1\":{\"filesTransferred\":3,\"bytesTransferred\":4096,\"duration\":2.0,"  \
+    "\"localPath\":\"/m\",\"filesTotal\":1200,\"bytesTotal\":1048576,\"filesCreated\":2,\"filesChanged\":1,"           \
+    "\"filesDeleted\":4,\"filesUnchanged\":1197},\"recovered\":false}}"
 
 static void test_completed(void **state)
 {
@@ -165,8 +165,8 @@ static void test_verify(void **state)
 {
     Stage stage;
     set_up(&stage, JOB_VERIFY, "/nowhere", FALSE);
-    send(&stage, "{\"type\":\"summary\",\"stats\":{\"files\":10,\"bytes\":2048,\"proven\":6,\"recorded\":1,"
-                 "\"unproven\":2,\"damaged\":1,\"missing\":0,\"duration\":1.5}}");
+    send(&stage, "{\"type\":\"summary\",\"stats\":{\"verify\":{\"files\":10,\"bytes\":2048,\"proven\":6,\"recorded\":1,"
+                 "\"unproven\":2,\"damaged\":1,\"missing\":0,\"duration\":1.5}}}");
     send(&stage, "{\"type\":\"done\",\"status\":\"failed\",\"error\":{\"code\":\"CORRUPT\",\"message\":\"1 file is "
                  "damaged\"}}");
     finish(&stage);
