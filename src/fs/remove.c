@@ -165,12 +165,24 @@ static gboolean empty_levels(GArray *levels, int dir_fd, gboolean keep_top, cons
     return TRUE;
 }
 
+/* The metadata of the directory that holds `name`; the descriptor itself is held by nothing that matters here. */
+static gboolean read_above(int dir_fd, const char *name, const FileMeta *meta, FileMeta *above)
+{
+    *above = *meta;
+    if (!name[0])
+        return TRUE;
+    g_autofree char *parent = g_path_get_dirname(name);
+    /* The slash and dot lead through a symlink on the way to where the name is. */
+    g_autofree char *path = g_strconcat(parent, "/.", NULL);
+    return meta_read(dir_fd, path, above, NULL);
+}
+
 gboolean remove_tree(int dir_fd, const char *name, gboolean keep_top, const CancelFlag *cancel, GError **error)
 {
     FileMeta meta, above;
-    if (!cancel_check(cancel, error) || !meta_read(dir_fd, "", &above, error))
+    if (!cancel_check(cancel, error))
         return FALSE;
-    if (!meta_read(dir_fd, name, &meta, NULL))
+    if (!meta_read(dir_fd, name, &meta, NULL) || !read_above(dir_fd, name, &meta, &above))
         return errno == ENOENT || failed(errno, name, error);
     if (!S_ISDIR(meta.mode)) {
         if (keep_top)
