@@ -292,6 +292,25 @@ static bool descriptor_path(pid_t tid, int fd, char *out, size_t size)
     return read_link(link, out, size);
 }
 
+static bool starts_with(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* What N or N/name below the program's own /proc/self/fd stands for. */
+static bool magic_path(pid_t tid, const char *tail, char *out, size_t size)
+{
+    char *rest = NULL;
+    if (!descriptor_path(tid, (int)strtol(tail, &rest, 10), out, size)) {
+        return false;
+    }
+    size_t length = strlen(out);
+    if (length < size) {
+        (void)snprintf(out + length, size - length, "%s", rest);
+    }
+    return true;
+}
+
 /* The name a call works on, as far as it can be told without resolving it; a long one is cut. */
 static bool call_path(pid_t tid, const Call *call, const uint64_t *args, char *out, size_t size)
 {
@@ -300,9 +319,8 @@ static bool call_path(pid_t tid, const Call *call, const uint64_t *args, char *o
     if (call->path >= 0 && args[call->path] != 0 && !read_string(tid, args[call->path], name, sizeof name)) {
         return false;
     }
-    int number = 0;
-    if (sscanf(name, "/proc/self/fd/%d", &number) == 1 || sscanf(name, "/proc/thread-self/fd/%d", &number) == 1) {
-        return descriptor_path(tid, number, out, size);
+    if (starts_with(name, "/proc/self/fd/") || starts_with(name, "/proc/thread-self/fd/")) {
+        return magic_path(tid, strstr(name, "/fd/") + strlen("/fd/"), out, size);
     }
     if (name[0] == '/') {
         (void)snprintf(out, size, "%s", name);
@@ -317,11 +335,6 @@ static bool call_path(pid_t tid, const Call *call, const uint64_t *args, char *o
         (void)snprintf(out + length + 1, size - length - 1, "%s", name);
     }
     return true;
-}
-
-static bool starts_with(const char *text, const char *prefix)
-{
-    return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
 /* Pipes, sockets and the like have no path; what the kernel invents is no file system that can lose anything. */
