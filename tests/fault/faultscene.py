@@ -136,6 +136,11 @@ class Scene:
         if state not in ("old", "new"):
             return state, [*problems, state]
         problems += self.version_problems(state)
+        return state, problems + self.finish(state)
+
+    def finish(self, state):
+        """Problems of the next run, which must complete whatever state there is."""
+        problems = []
         result = self.world.run(self.arguments)
         if result.returncode != 0:
             problems.append(f"the next run ({state} state): " + text_of(result))
@@ -145,4 +150,4 @@ class Scene:
         else:
             problems += [f"after the next run: {problem}" for problem in self.version_problems("new")]
         problems += [f"left behind: {path}" for path in faultlib.leftovers(self.world.dest)[:5]]
-        return state, problems
+        return problems
