@@ -19,8 +19,19 @@ PatternList *pattern_list_new(void);
 /* Appends a rule. INVALID for an empty pattern, one too long, or too many. */
 gboolean pattern_list_add(PatternList *list, gboolean include, const char *pattern, GError **error);
 
+/* Appends the rules that a config's patterns mean (NULL-terminated vectors; either may be NULL). The excludes come
+ * first, so they win. If there is any include, then of all that is not a directory only what an include matches is
+ * included; directories are, unless an exclude matches them. An include that ends in a slash can match no file: it
+ * stands for all files below such directories. INVALID as for pattern_list_add; then the list is as it was. */
+gboolean pattern_list_add_config(PatternList *list, const char *const *includes, const char *const *excludes,
+                                 GError **error);
+
 /* Number of rules. list may be NULL (0). */
 guint pattern_list_length(const PatternList *list);
+
+/* The pattern of the rule at index (< length) as rsync's `--filter='+ PATTERN'` or `'- PATTERN'` takes it, and whether
+ * it includes. The string is the list's. */
+const char *pattern_list_rule(const PatternList *list, guint index, gboolean *include);
 
 typedef enum { PATTERN_NONE, PATTERN_INCLUDE, PATTERN_EXCLUDE } PatternResult;
 
