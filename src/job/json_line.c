@@ -21,7 +21,8 @@ static guint nesting(const char *line, gsize length)
         } else if (c == '"') {
             in_string = TRUE;
         } else if (c == '{' || c == '[') {
-            deepest = MAX(deepest, ++depth);
+            depth++;
+            deepest = MAX(deepest, depth);
         } else if ((c == '}' || c == ']') && depth > 0) {
             depth--;
         }
