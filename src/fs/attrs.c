@@ -413,6 +413,7 @@ static gboolean change_all(Change *change, const Attrs *want, const Attrs *have,
     while (i < entry_count(want) || j < entry_count(have)) {
         const Entry *x = i < entry_count(want) ? entry_at(want, i) : NULL;
         const Entry *y = j < entry_count(have) ? entry_at(have, j) : NULL;
+        g_assert(x || y);
         int order = !x ? 1 : !y ? -1 : strcmp(entry_name(want, x), entry_name(have, y));
         i += order <= 0;
         j += order >= 0;
