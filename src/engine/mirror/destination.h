@@ -17,17 +17,10 @@
 
 #include "base/run_sink.h"
 #include "fs/facts.h"
+#include "fs/probe.h"
 
 #define DESTINATION_STATE_DIR ".backapp"
 #define DESTINATION_MARKER    ".backapp-destination"
-
-/* What the file system there can hold, found by a probe (src/fs/probe.h has the same structure's documentation). */
-typedef struct {
-    gboolean symlinks, hard_links, owners, modes, xattrs, acls, devices, fifos, case_sensitive, any_name, stable_inodes,
-        reflink;
-    guint64 mtime_granularity_ns; /* 1 where every nanosecond is kept */
-    guint64 max_file_size;        /* G_MAXUINT64 if there is no small limit */
-} FsAbilities;
 
 typedef struct {
     char *path;   /* absolute, symlinks resolved */
@@ -47,14 +40,14 @@ typedef struct {
         existing_only; /* for recover and verify: NOT_FOUND if there is no .backapp, INVALID if it is no directory */
 } DestinationOptions;
 
-/* Opens `path`; the last component is created if it is missing and its parent exists (not in a dry run: then NOT_FOUND
- * says that it would be made... a dry run on a missing destination gives *dest with root_fd -1). Checks, before
- * anything is written: INVALID   it is not a directory, or empty DENIED    it is not writable, or its file system is
- * mounted read-only CONFLICT + *refused   the drive is not mounted (a marker is expected by expected_id or by place:
- * below /media, /mnt, /run/media or in fstab, and is not there), or the marker has another id Then creates .backapp
- * (0700, no inherited ACL, own group) and the marker, takes the lock, and probes the abilities (cached in
- * .backapp/state.json by file system and boot). LOCKED names the host, pid and start time of the owner. A dead owner's
- * lock is taken over. */
+/* Opens `path`; a missing last component is created if its parent exists (in a dry run *dest then has root_fd -1).
+ * Checked before anything is written:
+ *   INVALID   it is empty or not a directory, or .backapp is none
+ *   DENIED    it is not writable, or its file system is mounted read-only
+ *   CONFLICT  with *refused: the drive is not mounted (expected_id is given, or the path is below /media, /mnt, /run/media
+ *             or in fstab, and there is no marker), or the marker has another id than expected_id
+ * Then .backapp (0700, no inherited ACL or group) and the marker are made, the lock is taken and the abilities are
+ * probed. LOCKED names host, pid and start of the owner; a dead owner's lock is taken over. */
 gboolean destination_open(const char *path, const DestinationOptions *options, RunSink *sink, Destination **dest,
                           gboolean *refused, GError **error);
 

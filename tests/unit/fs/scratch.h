@@ -124,13 +124,18 @@ static inline gboolean become_nobody(void)
     return setgroups(0, NULL) == 0 && setresgid(NOBODY, NOBODY, NOBODY) == 0 && setresuid(NOBODY, NOBODY, NOBODY) == 0;
 }
 
-/* In a child: mounts a small tmpfs on `path`, seen by nobody else. FALSE (with the reason printed) if that is not
- * allowed here. */
-static inline gboolean mount_private_tmpfs(const char *path, const char *options)
+/* In a child: mounts a small tmpfs on `name` in the scratch directory ("" is the directory itself), seen by nobody
+ * else, and opens the directory again, for a descriptor from before would not see it. FALSE (with the reason printed)
+ * if that is not allowed here. */
+static inline gboolean mount_private_tmpfs(Scratch *scratch, const char *name, const char *options)
 {
+    g_autofree char *path = g_strconcat(scratch->path, "/", name, NULL);
     if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-        mount("tmpfs", path, "tmpfs", 0, options) == 0)
-        return TRUE;
+        mount("tmpfs", path, "tmpfs", 0, options) == 0) {
+        fd_clear(&scratch->fd);
+        scratch->fd = open(scratch->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return scratch->fd >= 0;
+    }
     (void)fprintf(stderr, "skipped: cannot mount a tmpfs here: %s\n", g_strerror(errno));
     return FALSE;
 }

@@ -68,9 +68,9 @@ static void test_a_failure_leaves_nothing_behind(void **state)
 
 static int on_a_full_disk(Scratch *scratch)
 {
-    if (!mount_private_tmpfs(scratch->path, "size=64k"))
+    if (!mount_private_tmpfs(scratch, "", "size=64k"))
         return CHILD_SKIPS;
-    AutoFd fd = open(scratch->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = scratch->fd;
     CHECK(atomic_write(fd, "file", "old", 3, 0600, NULL));
     g_autofree guint8 *data = g_malloc0(100000);
     g_autoptr(GError) error = NULL;

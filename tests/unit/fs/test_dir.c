@@ -130,8 +130,7 @@ static void test_kernel_without_openat2(void **state)
 static int across_a_mount(Scratch *scratch)
 {
     CHECK(mkdirat(scratch->fd, "mounted", 0755) == 0);
-    g_autofree char *path = g_strconcat(scratch->path, "/mounted", NULL);
-    if (!mount_private_tmpfs(path, "size=64k"))
+    if (!mount_private_tmpfs(scratch, "mounted", "size=64k"))
         return CHILD_SKIPS;
     CHECK(dir_make_path(scratch->fd, "mounted/a/b", 0755, NULL));
     AutoFd fd = dir_open(scratch->fd, "mounted/a/b", NULL);

@@ -24,10 +24,10 @@ static void test_facts_of_the_scratch_directory(void **state)
 
 static int with_a_mount(Scratch *scratch)
 {
-    if (!mount_private_tmpfs(scratch->path, "size=1m,nr_inodes=100"))
+    if (!mount_private_tmpfs(scratch, "", "size=1m,nr_inodes=100"))
         return CHILD_SKIPS;
     CHECK(facts_is_mount_point(scratch->path));
-    AutoFd fd = open(scratch->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = scratch->fd;
     FsFacts facts;
     CHECK(facts_read(fd, &facts, NULL));
     CHECK(strcmp(facts.type, "tmpfs") == 0 && facts.total_bytes == 1024 * 1024);

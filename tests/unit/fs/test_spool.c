@@ -132,9 +132,9 @@ static void test_wrong_use_is_an_error(void **state)
 
 static int on_a_full_disk(Scratch *scratch)
 {
-    if (!mount_private_tmpfs(scratch->path, "size=256k"))
+    if (!mount_private_tmpfs(scratch, "", "size=256k"))
         return CHILD_SKIPS;
-    AutoFd fd = open(scratch->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = scratch->fd;
     g_autoptr(Spool) spool = spool_new(fd, NULL);
     CHECK(spool);
     g_autofree guint8 *data = g_malloc0(100000);

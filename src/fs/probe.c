@@ -1,0 +1,168 @@
+#include "fs/probe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "fs/dir.h"
+#include "fs/meta.h"
+#include "fs/remove.h"
+
+static gboolean is_fat(const char *type)
+{
+    return g_str_equal(type, "vfat") || g_str_equal(type, "msdos");
+}
+
+static gboolean is_weak(const char *type)
+{
+    return is_fat(type) || g_str_equal(type, "exfat") || g_str_has_prefix(type, "ntfs");
+}
+
+void probe_assume(const char *type, FsAbilities *abilities)
+{
+    gboolean strong = !is_weak(type);
+    *abilities = (FsAbilities){.symlinks = strong,
+                               .hard_links = strong,
+                               .owners = strong,
+                               .modes = strong,
+                               .xattrs = strong,
+                               .acls = strong,
+                               .fifos = strong,
+                               .devices = strong,
+                               .case_sensitive = strong,
+                               .any_name = strong,
+                               .stable_inodes = strong,
+                               .reflink = g_str_equal(type, "btrfs") || g_str_equal(type, "xfs"),
+                               .mtime_granularity_ns = strong         ? 1
+                                                       : is_fat(type) ? 2 * G_GUINT64_CONSTANT(1000000000)
+                                                                      : 10 * 1000 * 1000,
+                               .max_file_size = is_fat(type) ? G_MAXUINT32 : G_MAXUINT64};
+}
+
+static gboolean make_file(int fd, const char *name)
+{
+    g_auto(AutoFd) file = openat(fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return file >= 0 && write(file, "x", 1) == 1;
+}
+
+static gboolean keeps_mode(int fd)
+{
+    struct stat st;
+    return fchmodat(fd, "file", 0640, 0) == 0 && fstatat(fd, "file", &st, 0) == 0 && (st.st_mode & 07777) == 0640 &&
+           fchmodat(fd, "file", 0600, 0) == 0 && fstatat(fd, "file", &st, 0) == 0 && (st.st_mode & 07777) == 0600;
+}
+
+static gboolean keeps_owner(int fd)
+{
+    struct stat st;
+    if (geteuid() != 0)
+        return TRUE;
+    return fchownat(fd, "file", 12345, 23456, AT_SYMLINK_NOFOLLOW) == 0 && fstatat(fd, "file", &st, 0) == 0 &&
+           st.st_uid == 12345 && st.st_gid == 23456 && fchownat(fd, "file", 0, 0, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* The coarsest of the usual steps that a time with all digits survives. */
+static guint64 time_granularity(int fd, guint64 assumed)
+{
+    struct timespec times[2] = {{.tv_sec = 1000000001, .tv_nsec = 123456789},
+                                {.tv_sec = 1000000001, .tv_nsec = 123456789}};
+    struct stat st;
+    if (utimensat(fd, "file", times, AT_SYMLINK_NOFOLLOW) != 0 || fstatat(fd, "file", &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return assumed;
+    if (st.st_mtim.tv_sec != 1000000001)
+        return 2 * G_GUINT64_CONSTANT(1000000000);
+    const guint64 steps[] = {1, 100, 1000, 1000 * 1000, 10 * 1000 * 1000};
+    for (guint i = 0; i < G_N_ELEMENTS(steps); i++) {
+        if ((guint64)st.st_mtim.tv_nsec == 123456789 / steps[i] * steps[i])
+            return steps[i];
+    }
+    return 1000 * 1000 * 1000;
+}
+
+static gboolean keeps_attr(int dir_fd, const char *name, const void *value, gsize length)
+{
+    g_auto(AutoFd) file = openat(dir_fd, "file", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    char back[64];
+    return file >= 0 && fsetxattr(file, name, value, length, 0) == 0 &&
+           fgetxattr(file, name, back, sizeof back) == (gssize)length && fremovexattr(file, name) == 0;
+}
+
+/* An access ACL with an entry for user 1, in the kernel's form: version 2; entries of tag, permissions, id. */
+static gboolean keeps_acl(int dir_fd)
+{
+    static const guint8 acl[] = {2, 0, 0,   0,   0x01, 0,    6,    0, 255, 255, 255, 255, 0x02, 0,    4,
+                                 0, 1, 0,   0,   0,    0x04, 0,    4, 0,   255, 255, 255, 255,  0x10, 0,
+                                 4, 0, 255, 255, 255,  255,  0x20, 0, 0,   0,   255, 255, 255,  255};
+    return keeps_attr(dir_fd, "system.posix_acl_access", acl, sizeof acl);
+}
+
+static gboolean keeps_names(int fd)
+{
+    const char *const names[] = {"a:b?c*d\\e", "dot.", "bytes\xff\xfe"};
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (!make_file(fd, names[i]) || faccessat(fd, names[i], F_OK, 0) != 0)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean keeps_inodes(int fd)
+{
+    struct stat before;
+    struct stat after;
+    return make_file(fd, "inode") && fstatat(fd, "inode", &before, 0) == 0 &&
+           renameat(fd, "inode", fd, "inode2") == 0 && fstatat(fd, "inode2", &after, 0) == 0 &&
+           before.st_ino == after.st_ino && before.st_ino != 0;
+}
+
+static gboolean can_reflink(int fd)
+{
+    g_auto(AutoFd) from = openat(fd, "file", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    g_auto(AutoFd) to = openat(fd, "clone", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return from >= 0 && to >= 0 && ioctl(to, FICLONE, from) == 0;
+}
+
+static void try_all(int fd, const char *type, FsAbilities *abilities)
+{
+    gboolean is_fuse = g_str_equal(type, "fuse");
+    abilities->symlinks = symlinkat("target", fd, "symlink") == 0;
+    abilities->hard_links = linkat(fd, "file", fd, "link", 0) == 0;
+    abilities->owners = keeps_owner(fd);
+    abilities->modes = keeps_mode(fd);
+    abilities->xattrs = keeps_attr(fd, "user.backapp", "v", 1);
+    abilities->acls = keeps_acl(fd);
+    abilities->fifos = mkfifoat(fd, "fifo", 0600) == 0;
+    abilities->devices = mknodat(fd, "device", S_IFCHR | 0600, makedev(1, 3)) == 0;
+    abilities->case_sensitive = faccessat(fd, "FILE", F_OK, AT_SYMLINK_NOFOLLOW) != 0;
+    abilities->any_name = keeps_names(fd);
+    /* A FUSE file system may forget inode numbers whenever its cache is dropped. */
+    abilities->stable_inodes = !is_weak(type) && !is_fuse && keeps_inodes(fd);
+    abilities->reflink = can_reflink(fd);
+    abilities->mtime_granularity_ns = time_granularity(fd, abilities->mtime_granularity_ns);
+}
+
+gboolean probe_abilities(int dir_fd, const char *type, FsAbilities *abilities, GError **error)
+{
+    char name[32];
+    g_snprintf(name, sizeof name, "probe.%d", (int)getpid());
+    probe_assume(type, abilities);
+    if (!remove_tree(dir_fd, name, FALSE, NULL, error))
+        return FALSE;
+    if (mkdirat(dir_fd, name, 0700) != 0)
+        return error_set_errno(error, errno, "cannot try what the file system can hold");
+    g_auto(AutoFd) fd = dir_open(dir_fd, name, error);
+    gboolean good = fd >= 0;
+    if (good && !make_file(fd, "file"))
+        good = error_set_errno(error, errno, "cannot write a file to try what the file system can hold");
+    if (good)
+        try_all(fd, type, abilities);
+    return remove_tree(dir_fd, name, FALSE, NULL, good ? error : NULL) && good;
+}
