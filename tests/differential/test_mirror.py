@@ -141,7 +141,8 @@ def check_items(real, before, after):
     named = {}
     for item in real.items():
         named.setdefault(event_path(item).rstrip(b"/"), set()).add(item.get("action"))
-    removed = [path for path, actions in named.items() if actions & {"delete", "replace"}]
+    removed = [path for path in named if path in before and before[path].kind == "directory"
+               and (path not in after or after[path].kind != "directory")]
 
     def below_removed(path):
         return any(path.startswith(other + b"/") for other in removed)

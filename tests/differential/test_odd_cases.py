@@ -248,8 +248,12 @@ def unreadable(base, program):
     os.mkdir(os.path.join(source, "closed"))
     for name in ("closed/inside", "old-secret"):
         write(os.path.join(source, name), b"first")
+    write(os.path.join(source, "z-linked"), b"was alone")
     mirror(program, source, destination)
     write(os.path.join(source, "new-secret"), b"secret")
+    os.link(os.path.join(source, "new-secret"), os.path.join(source, "z-new"))
+    os.unlink(os.path.join(source, "z-linked"))
+    os.link(os.path.join(source, "new-secret"), os.path.join(source, "z-linked"))
     write(os.path.join(source, "old-secret"), b"changed", WHEN + 5)
     write(os.path.join(source, "fine"), b"fine")
     for name, mode in (("new-secret", 0), ("old-secret", 0o200), ("closed", 0)):
@@ -262,8 +266,10 @@ def unreadable(base, program):
         after = judge.snapshot(destination)
         require(b"closed/inside" in after, "what lies below an unreadable directory was deleted from the mirror")
         require(after[b"old-secret"].size == 5, "the old content of an unreadable file was lost")
-        require(b"new-secret" not in after, "an unreadable file came into the mirror: with which content?")
-        ignore = (b"new-secret", b"old-secret", b"closed")
+        for name in (b"new-secret", b"z-new"):
+            require(name not in after, "%r is unreadable, but came into the mirror: with which content?" % name)
+        require(after[b"z-linked"].size == 9, "the old content under a second name of an unreadable file was lost")
+        ignore = (b"new-secret", b"old-secret", b"closed", b"z-new", b"z-linked")
         found = judge.compare(judge.snapshot(source), after, ignore=ignore)
         require(not found, "the rest differs: %s" % found[:5])
     finally:
