@@ -258,7 +258,7 @@ static gboolean leave_directory(const char *path, guint tag, gpointer user_data,
         good = add(emitter, &entry, error);
     } else if (level.seen_self && !is_bare_root(emitter, path)) {
         entry.have_mode = level.self.have_mode;
-        gboolean changed = level.self.changed && level.self.have_mode != 0;
+        gboolean changed = level.self.changed || level.self.have_mode == 0;
         if (changed) {
             emitter->totals->changed++;
             emitter->totals->metadata_changed++;
@@ -266,7 +266,7 @@ static gboolean leave_directory(const char *path, guint tag, gpointer user_data,
         } else if (path[0] != '\0') {
             emitter->totals->unchanged++;
         }
-        if (changed || level.touched || level.self.have_mode == 0) {
+        if (changed || level.touched) {
             entry.op = PLAN_DIR_TOUCH;
             entry.flags =
                 (level.self.attrs || level.self.have_mode == 0 ? PLAN_ATTRS : 0U) | (changed ? PLAN_CHANGED : 0U);
@@ -300,6 +300,7 @@ gboolean compare_plan(MirrorRun *run, Plan *plan, gboolean items, PlanTotals *to
                        .record = emit_record,
                        .enter = enter_directory,
                        .leave = leave_directory,
+                       .visit_data = run,
                        .user_data = &emitter};
     return walk_run(run->jobs, COMPARE_PAIR, run->dest->state_fd, &funcs, run->cancel, error) &&
            plan_finish(plan, error);

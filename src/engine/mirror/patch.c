@@ -28,7 +28,8 @@ typedef struct {
     int src_fd, old_fd, patch_fd;
     const CopyOptions *options;
     CopyResult *result;
-    guint64 at; /* length of the patch so far */
+    guint64 at;  /* length of the patch so far */
+    guint64 end; /* of the last block in it */
     guint64 frames;
     XXH3_state_t *sums;
     guint8 *src, *old, *out;
@@ -108,6 +109,7 @@ static gboolean put_frame(Making *making, const Frame *frame, GError **error)
     if (!write_at(making->patch_fd, making->out, HEAD_LENGTH + data_length, making->at, "the patch", error))
         return FALSE;
     making->at += HEAD_LENGTH + data_length;
+    making->end = frame->offset + frame->length;
     return TRUE;
 }
 
@@ -183,7 +185,8 @@ static gboolean make_blocks(Making *making, guint64 *size, GError **error)
     return FALSE;
 }
 
-/* A source that ends in a hole is not read there, so its length has to be asked for. */
+/* A source that ends in a hole is not read there, so its length has to be asked for. The new version is not shorter than
+ * what was written down of it. */
 static gboolean check_length(Making *making, guint64 *size, GError **error)
 {
     struct stat st;
@@ -193,7 +196,7 @@ static gboolean check_length(Making *making, guint64 *size, GError **error)
     }
     if ((guint64)st.st_size < *size && S_ISREG(st.st_mode)) {
         making->result->shrunk = TRUE;
-        *size = (guint64)st.st_size;
+        *size = MAX((guint64)st.st_size, making->end);
     }
     return TRUE;
 }

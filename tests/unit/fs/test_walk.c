@@ -76,7 +76,8 @@ static gboolean leave(const char *path, guint tag, gpointer user_data, GError **
 
 static gboolean run(Tree *tree, guint threads, const CancelFlag *cancel, GError **error)
 {
-    WalkFuncs funcs = {.visit = visit, .record = record, .enter = enter, .leave = leave, .user_data = tree};
+    WalkFuncs funcs = {
+        .visit = visit, .record = record, .enter = enter, .leave = leave, .visit_data = tree, .user_data = tree};
     if (tree->seen != NULL)
         g_string_free(tree->seen, TRUE);
     tree->seen = g_string_new(NULL);
