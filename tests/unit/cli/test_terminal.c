@@ -42,7 +42,7 @@ static void test_bar_fits_every_width(void **state)
     /* Wide, combining, invalid and dangerous characters at every place of the cut. */
     g_autoptr(Event) event = progress("日本語/e\xcc\x81"
                                       "e\xcc\x81/\xff\xfe/\033[2J/\xe2\x80\xae"
-                                      "evil/ünï/中文.txt");
+                                      "evil\xe2\x80\xac/ünï/中文.txt");
     for (guint columns = 0; columns <= 200; columns++) {
         g_autofree char *bar = terminal_format_bar("copying", event, columns);
         assert_true(g_utf8_validate(bar, -1, NULL));
