@@ -106,6 +106,8 @@ static gboolean replay_journal(Destination *dest, RunSink *sink, Journal *journa
 gboolean commit_replay(Destination *dest, RunSink *sink, const CancelFlag *cancel, gboolean *replayed, GError **error)
 {
     *replayed = FALSE;
+    if (dest->state_fd < 0)
+        return TRUE;
     g_autoptr(GError) local = NULL;
     g_autoptr(Journal) journal = journal_open(dest->state_fd, &local);
     if (journal == NULL && error_is(local, BACKAPP_ERROR_CORRUPT)) {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -125,7 +126,7 @@ static gboolean check_placed(Replay *replay, const JournalRecord *record, GError
                      record->path);
 }
 
-/* What the rename would lose, or could not replace, goes out of the way first. *moved if the staged entry is no longer
+/* What the rename would lose, or could not replace, goes out of the way first. *done if the staged entry is no longer
  * needed. */
 static gboolean make_room(Replay *replay, const JournalRecord *record, const FileMeta *staged, gboolean *done,
                           GError **error)
@@ -149,20 +150,37 @@ static gboolean make_room(Replay *replay, const JournalRecord *record, const Fil
     return over || set_aside(replay, aside_of(replay), record->path, &have, error);
 }
 
-/* The parent may have been removed by somebody else since the plan. */
+/* Moves what is no directory on the way to `path` out of it. */
+static gboolean clear_way(Replay *replay, const char *path, GError **error)
+{
+    g_autofree char *prefix = g_strdup(path);
+    for (char *slash = strchr(prefix, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        FileMeta have;
+        *slash = '\0';
+        int there = replay_tree_look(&replay->place, prefix, &have, error);
+        if (there < 0)
+            return FALSE;
+        if (there > 0 && !S_ISDIR(have.mode))
+            return set_aside(replay, REPLAY_FOUND, prefix, &have, error);
+        *slash = '/';
+    }
+    return TRUE;
+}
+
+/* The parent may have been removed or replaced by somebody else since the plan. */
 static gboolean ensure_parent(Replay *replay, const char *path, GError **error)
 {
     const char *base = NULL;
     g_autoptr(GError) local = NULL;
     if (replay_tree_parent(&replay->place, path, &base, &local) >= 0)
         return TRUE;
-    if (!error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
+    if (!error_is(local, BACKAPP_ERROR_NOT_FOUND) && !error_is(local, BACKAPP_ERROR_CONFLICT)) {
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
     g_autofree char *parent = g_path_get_dirname(path);
     note(replay, parent, "was removed from the destination by somebody else during the run; it is made again");
-    return dir_make_path(replay->dest->root_fd, parent, 0700, error);
+    return clear_way(replay, path, error) && dir_make_path(replay->dest->root_fd, parent, 0700, error);
 }
 
 gboolean replay_place(Replay *replay, const JournalRecord *record, GError **error)

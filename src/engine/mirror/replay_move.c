@@ -83,7 +83,8 @@ int replay_tree_look(ReplayTree *tree, const char *path, FileMeta *meta, GError 
     }
     if (there)
         return 1;
-    if (error_is(local, BACKAPP_ERROR_NOT_FOUND))
+    /* Below what is no directory there is nothing either. */
+    if (error_is(local, BACKAPP_ERROR_NOT_FOUND) || error_is(local, BACKAPP_ERROR_CONFLICT))
         return 0;
     g_propagate_error(error, g_steal_pointer(&local));
     return -1;
