@@ -346,9 +346,9 @@ static gboolean match_states(const Rule *rule, guint low, guint high, const guin
     for (guint8 byte = 0;; byte = *at++) {
         guint top = 0, floor = first;
         gboolean alive = FALSE;
-        arrived = arrived || (floating && first == 0 && byte == '/');
+        arrived = arrived || (floating && byte == '/');
         for (guint i = first; i <= count && (i <= last || arrived); i++) {
-            gboolean was = active[i] && i < count;
+            gboolean was = i < count && active[i];
             gboolean taken = was && takes_byte(rule, &tokens[i], byte);
             gboolean star = i < count && is_star(&tokens[i]);
             active[i] = arrived || (taken && star);
