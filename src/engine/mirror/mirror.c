@@ -1,5 +1,7 @@
 #include "engine/mirror/mirror.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -97,10 +99,13 @@ static void fill_problems(MirrorRun *run, MirrorStats *stats)
     stats->partial = atomic_load(&run->partial);
 }
 
-/* Frees the space that a failed run holds. Another failure there changes nothing. */
+/* Frees the space that a failed run holds, unless it is committed: then the stage has what completes it. Another
+ * failure there changes nothing. */
 static void empty_stage(MirrorRun *run)
 {
     g_autoptr(GError) local = NULL;
+    if (faccessat(run->dest->state_fd, "journal", F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
+        return;
     if (!remove_tree(run->dest->state_fd, "stage", FALSE, NULL, &local) || !resume_drop_old(run->dest, NULL, &local))
         run_warn(run, "note", NULL, local->message);
 }
