@@ -305,7 +305,7 @@ gboolean copy_data(int src_fd, int dst_fd, guint64 size, guint64 blocks, const C
     Job job = {.src_fd = src_fd, .dst_fd = dst_fd, .options = options ? options : &no_options, .result = result};
     if (size == 0)
         return TRUE;
-    gboolean sparse = blocks < size / 512;
+    gboolean sparse = blocks < size / 512 + (size % 512 != 0);
     gboolean done = FALSE;
     if (!try_clone(&job, size, blocks, &done, error))
         return FALSE;
