@@ -99,7 +99,7 @@ static void fill_problems(MirrorRun *run, MirrorStats *stats)
     stats->partial = atomic_load(&run->partial);
 }
 
-/* Frees the space that a failed run holds, unless it is committed: then the stage has what completes it. Another
+/* Frees the space that an earlier or failed run holds, unless it is committed: then the stage has what completes it. Another
  * failure there changes nothing. */
 static void empty_stage(MirrorRun *run)
 {
@@ -196,7 +196,10 @@ static gboolean run_phases(MirrorRun *run, MirrorStats *stats, GError **error)
         return FALSE;
     if (options->dry_run)
         return TRUE;
-    good = plan_is_empty(plan) || stage_and_commit(run, plan, &totals, error);
+    if (plan_is_empty(plan))
+        empty_stage(run); /* what an interrupted run left there helps nobody any more */
+    else
+        good = stage_and_commit(run, plan, &totals, error);
     fill_done(run, stats);
     return good && finish(run, stats, error);
 }
