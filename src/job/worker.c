@@ -24,7 +24,7 @@ typedef struct {
     int in_fd, out_fd, wake_fd;
     CancelFlag cancel;
     LineReader reader;
-    struct sigaction old_term, old_int, old_pipe;
+    struct sigaction old_term, old_int, old_hup, old_pipe;
 } Worker;
 
 Event *worker_done_failed(const GError *error)
@@ -58,6 +58,8 @@ static void install_signals(Worker *worker)
     signal_wake = worker->wake_fd;
     (void)sigaction(SIGTERM, &stop, &worker->old_term);
     (void)sigaction(SIGINT, &stop, &worker->old_int);
+    /* A terminal that closes tells all its processes: whether that ends the run is the parent's to say (nohup). */
+    (void)sigaction(SIGHUP, &ignore, &worker->old_hup);
     /* A parent that is gone shows as EPIPE. */
     (void)sigaction(SIGPIPE, &ignore, &worker->old_pipe);
 }
@@ -66,6 +68,7 @@ static void restore_signals(Worker *worker)
 {
     (void)sigaction(SIGTERM, &worker->old_term, NULL);
     (void)sigaction(SIGINT, &worker->old_int, NULL);
+    (void)sigaction(SIGHUP, &worker->old_hup, NULL);
     (void)sigaction(SIGPIPE, &worker->old_pipe, NULL);
 }
 
