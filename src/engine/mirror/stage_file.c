@@ -43,11 +43,6 @@ static int open_source(const StageItem *item)
     return fd >= 0 || errno != EPERM ? fd : openat(item->src_fd, item->name, flags);
 }
 
-static void add_progress(guint64 bytes, gpointer user_data)
-{
-    run_progress(user_data, 0, bytes, NULL);
-}
-
 /* What a file's copying needs. */
 typedef struct {
     MirrorRun *run;
@@ -56,6 +51,12 @@ typedef struct {
     int src, dst;
     FileMeta want; /* what is believed of the source now */
 } FileCopy;
+
+static void add_progress(guint64 bytes, gpointer user_data)
+{
+    const FileCopy *copy = user_data;
+    run_progress(copy->run, 0, bytes, copy->item->path);
+}
 
 static int open_existing(const FileCopy *copy)
 {
@@ -69,7 +70,7 @@ static gboolean copy_content(const FileCopy *copy, CopyResult *result, GError **
     CopyOptions options = {.rate = copy->run->options->rate,
                            .cancel = copy->run->cancel,
                            .progress = add_progress,
-                           .user_data = copy->run};
+                           .user_data = (gpointer)copy};
     guint64 size = copy->want.size;
     gboolean patch = (copy->item->flags & PLAN_PATCH) != 0;
     gboolean clone = !patch && S_ISREG(copy->item->have_mode) && copy->run->dest->abilities.reflink &&
