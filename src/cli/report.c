@@ -16,6 +16,7 @@ struct Report {
     guint64 warnings;
     const char *stage;  /* in words; static or `stage_name` */
     char *stage_name;   /* printable */
+    gboolean scanning;  /* nothing is copied yet */
     gboolean committed; /* a stage began that comes after the commit point */
     gboolean recovered; /* an earlier run was completed first */
     gint64 started;
@@ -61,10 +62,20 @@ static void show_stage(Report *report, const Event *event)
     const char *name = event->name ? event->name : "";
     report->committed = report->committed || is_after_commit(name);
     report->recovered = report->recovered || strcmp(name, "recover") == 0;
+    report->scanning = strcmp(name, "scan") == 0;
     g_free(report->stage_name);
     report->stage_name = human_name(name, -1);
     report->stage = stage_words(name) ? stage_words(name) : report->stage_name;
     terminal_line(report->terminal, "%s ...", report->stage);
+}
+
+static void show_progress(Report *report, const Event *event)
+{
+    Event shown = *event;
+    /* Sizes of files that are only looked at would read like a speed of light. */
+    if (report->scanning)
+        shown.rate = 0;
+    terminal_progress(report->terminal, report->stage, &shown);
 }
 
 static void show_warning(Report *report, const Event *event)
@@ -72,11 +83,12 @@ static void show_warning(Report *report, const Event *event)
     if (++report->warnings > WARNINGS_SHOWN)
         return;
     g_autofree char *message = terminal_safe(event->message ? event->message : "");
+    const char *kind = g_strcmp0(event->code, "note") == 0 ? "note" : "warning";
     if (event->path && *event->path) {
         g_autofree char *path = human_name(event->path, -1);
-        terminal_error(report->terminal, "warning: %s: %s", path, message);
+        terminal_error(report->terminal, "%s: %s: %s", kind, path, message);
     } else
-        terminal_error(report->terminal, "warning: %s", message);
+        terminal_error(report->terminal, "%s: %s", kind, message);
 }
 
 static const char *destination_path(const Report *report)
@@ -212,7 +224,7 @@ static void show_text(Report *report, const Event *event)
         show_stage(report, event);
         break;
     case EVENT_PROGRESS:
-        terminal_progress(report->terminal, report->stage, event);
+        show_progress(report, event);
         break;
     case EVENT_WARNING:
         show_warning(report, event);

@@ -253,7 +253,7 @@ char *terminal_format_bar(const char *stage, const Event *progress, guint column
         g_free(pieces[i]);
     }
     guint used = terminal_columns(line->str);
-    if (progress->path && used + 2 + 8 <= columns) {
+    if (progress->path && *progress->path && used + 2 + 8 <= columns) {
         g_autofree char *name = human_name(progress->path, -1);
         g_autofree char *cut = terminal_cut(name, columns - used - 2);
         g_string_append_printf(line, "  %s", cut);
