@@ -304,17 +304,18 @@ static Event *make_done(JobChild *child)
         return done_failed(
             BACKAPP_ERROR_INTERNAL, JOB_FAILED,
             g_strdup_printf("the worker broke its protocol: %s; it was stopped and %s", child->broken, end));
-    /* Killed after its last word: the work was over. Killed by another's hand or by a bug: not to be trusted. */
-    gboolean normal = WIFEXITED(child->wait_status) || child->killed;
-    if (child->done && normal &&
-        (child->killed || WEXITSTATUS(child->wait_status) == job_status_exit_code(child->done->status)))
+    int wait_status = child->wait_status;
+    gboolean by_us = WIFSIGNALED(wait_status) && (child->killed || (cancelled && WTERMSIG(wait_status) == SIGTERM));
+    /* Ended by us after its last word: the work was over (a cancel may cross the end of a run, and of the worker's
+     * signal handlers). Ended by another's hand or by a bug: not to be trusted. */
+    gboolean ended_by_us = child->killed || by_us;
+    if (child->done && (ended_by_us || (WIFEXITED(wait_status) &&
+                                        WEXITSTATUS(wait_status) == job_status_exit_code(child->done->status))))
         return g_steal_pointer(&child->done);
     if (child->done)
         return done_failed(
             BACKAPP_ERROR_INTERNAL, JOB_FAILED,
             g_strdup_printf("the worker reported \"%s\", but then it %s", job_status_name(child->done->status), end));
-    int wait_status = child->wait_status;
-    gboolean by_us = WIFSIGNALED(wait_status) && (child->killed || WTERMSIG(wait_status) == SIGTERM);
     gboolean by_itself = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == job_status_exit_code(JOB_CANCELLED);
     if (cancelled && (by_us || by_itself))
         return done_failed(BACKAPP_ERROR_CANCELLED, JOB_CANCELLED,
