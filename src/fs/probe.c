@@ -130,23 +130,42 @@ static gboolean can_reflink(int fd)
     return from >= 0 && to >= 0 && ioctl(to, FICLONE, from) == 0;
 }
 
-static void try_all(int fd, const char *type, FsAbilities *abilities)
+/* Whether it worked. A failure that says nothing of what the file system can hold goes to *broken. errno has to be 0
+ * before the trial. */
+static gboolean tried(gboolean worked, int *broken)
+{
+    static const int causes[] = {EIO, ENOSPC, EDQUOT, EROFS, ENOMEM, EMFILE, ENFILE, ENODEV, ESTALE};
+    for (guint i = 0; !worked && i < G_N_ELEMENTS(causes); i++) {
+        if (errno == causes[i])
+            *broken = errno;
+    }
+    errno = 0;
+    return worked;
+}
+
+/* 0, or the errno of a trial that a broken or full disk stopped: a guess from it would lose data silently. */
+static int try_all(int fd, const char *type, FsAbilities *abilities)
 {
     gboolean is_fuse = g_str_equal(type, "fuse");
-    abilities->symlinks = symlinkat("target", fd, "symlink") == 0;
-    abilities->hard_links = linkat(fd, "file", fd, "link", 0) == 0;
-    abilities->owners = keeps_owner(fd);
-    abilities->modes = keeps_mode(fd);
-    abilities->xattrs = keeps_attr(fd, "user.backapp", "v", 1);
-    abilities->acls = keeps_acl(fd);
-    abilities->fifos = mkfifoat(fd, "fifo", 0600) == 0;
-    abilities->devices = mknodat(fd, "device", S_IFCHR | 0600, makedev(1, 3)) == 0;
+    int broken = 0;
+    errno = 0;
+    abilities->symlinks = tried(symlinkat("target", fd, "symlink") == 0, &broken);
+    abilities->hard_links = tried(linkat(fd, "file", fd, "link", 0) == 0, &broken);
+    abilities->owners = tried(keeps_owner(fd), &broken);
+    abilities->modes = tried(keeps_mode(fd), &broken);
+    abilities->xattrs = tried(keeps_attr(fd, "user.backapp", "v", 1), &broken);
+    abilities->acls = tried(keeps_acl(fd), &broken);
+    abilities->fifos = tried(mkfifoat(fd, "fifo", 0600) == 0, &broken);
+    abilities->devices = tried(mknodat(fd, "device", S_IFCHR | 0600, makedev(1, 3)) == 0, &broken);
     abilities->case_sensitive = faccessat(fd, "FILE", F_OK, AT_SYMLINK_NOFOLLOW) != 0;
-    abilities->any_name = keeps_names(fd);
+    errno = 0;
+    abilities->any_name = tried(keeps_names(fd), &broken);
     /* A FUSE file system may forget inode numbers whenever its cache is dropped. */
-    abilities->stable_inodes = !is_weak(type) && !is_fuse && keeps_inodes(fd);
-    abilities->reflink = can_reflink(fd);
+    abilities->stable_inodes = !is_weak(type) && !is_fuse && tried(keeps_inodes(fd), &broken);
+    abilities->reflink = tried(can_reflink(fd), &broken);
     abilities->mtime_granularity_ns = time_granularity(fd, abilities->mtime_granularity_ns);
+    tried(errno == 0, &broken);
+    return broken;
 }
 
 gboolean probe_abilities(int dir_fd, const char *type, FsAbilities *abilities, GError **error)
@@ -162,7 +181,8 @@ gboolean probe_abilities(int dir_fd, const char *type, FsAbilities *abilities, G
     gboolean good = fd >= 0;
     if (good && !make_file(fd, "file"))
         good = error_set_errno(error, errno, "cannot write a file to try what the file system can hold");
-    if (good)
-        try_all(fd, type, abilities);
+    int broken = good ? try_all(fd, type, abilities) : 0;
+    if (broken != 0)
+        good = error_set_errno(error, broken, "cannot try what the file system can hold");
     return remove_tree(dir_fd, name, FALSE, NULL, good ? error : NULL) && good;
 }
