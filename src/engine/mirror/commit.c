@@ -120,7 +120,7 @@ gboolean commit_replay(Destination *dest, RunSink *sink, const CancelFlag *cance
         g_propagate_prefixed_error(error, g_steal_pointer(&local), "%s: ", dest->path);
         return FALSE;
     } else {
-        if (!cancel_check(cancel, error) || !replay_journal(dest, sink, journal, error))
+        if (!replay_journal(dest, sink, journal, error))
             return FALSE;
         *replayed = TRUE;
     }

@@ -9,7 +9,7 @@
 
 /* Replays .backapp/journal if there is one (*replayed), in the phases of docs/formats/mirror.md, removes it, then
  * empties stage/ and old/. A journal without a valid trailer (or journal.new) is thrown away: the old state stands. Not
- * cancellable after the first rename (it is short); cleaning up is. On an error the journal stays and the message says
+ * cancellable (it is short, and the run is committed); cleaning up is. On an error the journal stays and the message says
  * that the next run or --recover completes it. */
 gboolean commit_replay(Destination *dest, RunSink *sink, const CancelFlag *cancel, gboolean *replayed, GError **error);
 

@@ -128,6 +128,8 @@ static gboolean commit_run(MirrorRun *run, Plan *plan, Resume *resume, gint64 no
     if (writer == NULL || !prepare_journal(run, plan, resume_tree_fd(resume), writer, patched, error) ||
         !hashes_drop(run->dest, patched, error) || !cancel_check(run->cancel, error) || !journal_commit(writer, error))
         return FALSE;
+    /* Not before: who hears of this stage may count on the new state. */
+    run_stage(run, "commit", 0, 0);
     gboolean replayed = FALSE;
     return commit_replay(run->dest, run->sink, run->cancel, &replayed, error);
 }
@@ -150,8 +152,8 @@ static gboolean verify_after(MirrorRun *run, MirrorStats *stats, GError **error)
 {
     VerifyStats verify = {0};
     const MirrorOptions *options = run->options;
-    gboolean good = mirror_verify(run->dest->path, options->sources, run->jobs, TRUE, options->rate, run->cancel,
-                                  run->sink, &verify, error);
+    gboolean good = mirror_verify_destination(run->dest, options->sources, run->jobs, options->rate, run->cancel,
+                                              run->sink, &verify, error);
     stats->verified = verify.proven + verify.recorded;
     stats->unproven = verify.unproven;
     stats->damaged = verify.damaged + verify.missing;
@@ -207,9 +209,12 @@ static gboolean run_phases(MirrorRun *run, MirrorStats *stats, GError **error)
 /* Completes what an interrupted run left. A dry run only says so. */
 static gboolean recover_first(MirrorRun *run, MirrorStats *stats, GError **error)
 {
+    gboolean interrupted = run->dest->state_fd >= 0 && faccessat(run->dest->state_fd, "journal", F_OK, 0) == 0;
+    if (interrupted && !run->options->dry_run)
+        run_stage(run, "recover", 0, 0);
     if (!run->options->dry_run)
         return commit_replay(run->dest, run->sink, run->cancel, &stats->recovered, error);
-    if (run->dest->state_fd >= 0 && faccessat(run->dest->state_fd, "journal", F_OK, 0) == 0)
+    if (interrupted)
         run_warn(run, "note", NULL,
                  "an interrupted run will be completed first; this plan is for the state before that");
     return TRUE;

@@ -13,11 +13,12 @@
 
 gboolean replay_init(Replay *replay, Destination *dest, RunSink *sink, const JournalHeader *header, GError **error)
 {
-    *replay = (Replay){.dest = dest, .sink = sink, .header = header, .parts = META_MTIME, .stage_fd = -1};
-    if (dest->abilities.modes)
-        replay->parts |= META_MODE;
-    if (dest->abilities.owners)
-        replay->parts |= META_OWNER;
+    *replay = (Replay){.dest = dest, .sink = sink, .header = header, .parts = META_ALL, .stage_fd = -1};
+    if (!dest->abilities.modes)
+        replay->parts &= ~(MetaParts)META_MODE;
+    /* Without root the group may still be set. */
+    if (!dest->abilities.owners && geteuid() == 0)
+        replay->parts &= ~(MetaParts)META_OWNER;
     replay->place = (ReplayTree){.root_fd = dest->root_fd, .parent_fd = -1};
     replay->stage = (ReplayTree){.root_fd = -1, .parent_fd = -1};
     for (guint i = 0; i < REPLAY_ASIDE; i++) {

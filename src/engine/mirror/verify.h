@@ -10,6 +10,7 @@
 #include "base/cancel.h"
 #include "base/rate.h"
 #include "base/run_sink.h"
+#include "engine/mirror/destination.h"
 
 typedef struct {
     guint64 files, bytes; /* regular files of the mirror that were read */
@@ -25,7 +26,11 @@ typedef struct {
  * it with its record; what has no valid record is compared with its source if that is unchanged (size, mtime as in the
  * mirror) and then recorded. sources: NULL-terminated, as the mirror run had them, or NULL: those remembered in
  * .backapp/state.json, if they can be read. The new record is written atomically; records of damaged files are kept as
- * they were, so that they stay damaged. Takes the destination's lock unless have_lock. TRUE if the whole was read, also
+ * they were, so that they stay damaged. Takes the destination's lock. TRUE if the whole was read, also
  * when damage was found (stats tell). Errors: NOT_FOUND (no such mirror), LOCKED, CANCELLED, ... */
-gboolean mirror_verify(const char *destination, const char *const *sources, guint jobs, gboolean have_lock, Rate *rate,
+gboolean mirror_verify(const char *destination, const char *const *sources, guint jobs, Rate *rate,
                        const CancelFlag *cancel, RunSink *sink, VerifyStats *stats, GError **error);
+
+/* The same in a destination that is open and locked. */
+gboolean mirror_verify_destination(Destination *dest, const char *const *sources, guint jobs, Rate *rate,
+                                   const CancelFlag *cancel, RunSink *sink, VerifyStats *stats, GError **error);

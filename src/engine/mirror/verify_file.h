@@ -1,0 +1,42 @@
+/*
+ * Proving one file: reading it from the mirror, and its source if there is no record. Any thread.
+ */
+#pragma once
+
+#include "base/rate.h"
+#include "engine/mirror/hashes.h"
+#include "fs/meta.h"
+
+typedef enum {
+    VERIFY_PROVEN,   /* equal to its record */
+    VERIFY_RECORDED, /* equal to its source: hash is new */
+    VERIFY_UNPROVEN, /* nothing to compare with */
+    VERIFY_DAMAGED,  /* differs from its record or its source, or cannot be read; message says how */
+    VERIFY_GONE,     /* vanished since the walk saw it */
+} VerifyVerdict;
+
+/* Where sources are; read by all threads. */
+typedef struct {
+    int root_fd;
+    GArray *source_fds; /* of int; empty: no sources */
+    char **folders;     /* as destination_source_folders */
+    Rate *rate;
+    const CancelFlag *cancel;
+    gboolean check_inode; /* inode numbers are stable there */
+    void (*progress)(guint64 bytes, gpointer user_data);
+    gpointer user_data;
+} VerifyContext;
+
+/* One file, filled by the walk; owned by who made it. */
+typedef struct {
+    char *path;
+    FileMeta meta;
+    gboolean has_record; /* and it counts (size, time, inode as they are) */
+    guint8 recorded[HASH_BYTES];
+    VerifyVerdict verdict; /* result */
+    guint8 hash[HASH_BYTES];
+    char *message; /* for DAMAGED and UNPROVEN; owned */
+} VerifyItem;
+
+/* Proves the item. FALSE only with CANCELLED. */
+gboolean verify_file(const VerifyContext *context, VerifyItem *item, GError **error);
