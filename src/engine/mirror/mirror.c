@@ -117,7 +117,7 @@ static gboolean commit_run(MirrorRun *run, Plan *plan, Resume *resume, gint64 no
     gboolean keep = options->keep_versions_days > 0 || options->keep_versions_count > 0;
     g_autofree char *versions = keep ? versions_name(run->dest, now_s) : g_strdup("");
     g_autofree char *run_id = g_uuid_string_random();
-    g_autoptr(GPtrArray) patched = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) unproven = g_ptr_array_new_with_free_func(g_free);
     if (!resume_checkpoint(resume, error))
         return FALSE;
     JournalHeader header = {.run_id = run_id,
@@ -125,8 +125,8 @@ static gboolean commit_run(MirrorRun *run, Plan *plan, Resume *resume, gint64 no
                             .stable_inodes = run->dest->abilities.stable_inodes,
                             .filter = run->filter};
     g_autoptr(JournalWriter) writer = journal_writer_new(run->dest->state_fd, &header, error);
-    if (writer == NULL || !prepare_journal(run, plan, resume_tree_fd(resume), writer, patched, error) ||
-        !hashes_drop(run->dest, patched, error) || !cancel_check(run->cancel, error) || !journal_commit(writer, error))
+    if (writer == NULL || !prepare_journal(run, plan, resume_tree_fd(resume), writer, unproven, error) ||
+        !hashes_drop(run->dest, unproven, error) || !cancel_check(run->cancel, error) || !journal_commit(writer, error))
         return FALSE;
     /* Not before: who hears of this stage may count on the new state. */
     run_stage(run, "commit", 0, 0);

@@ -16,7 +16,7 @@ typedef struct {
     MirrorRun *run;
     int tree_fd;
     JournalWriter *writer;
-    GPtrArray *patched;
+    GPtrArray *unproven;
     Parent staged, source;
 } Prepare;
 
@@ -76,6 +76,12 @@ static gboolean put_with_attrs(Prepare *prepare, JournalRecord *record, const Pl
     return journal_put(prepare->writer, record, error);
 }
 
+/* The records of what is rewritten in place or goes away must not be taken for damage or loss later. */
+static void forget_proofs(Prepare *prepare, const char *path)
+{
+    g_ptr_array_add(prepare->unproven, g_strdup(path));
+}
+
 /* A staged file, link or topmost new directory. */
 static gboolean put_staged(Prepare *prepare, const PlanEntry *entry, GError **error)
 {
@@ -89,10 +95,12 @@ static gboolean put_staged(Prepare *prepare, const PlanEntry *entry, GError **er
                             .have_ino = entry->have_ino,
                             .have_mode = entry->have_mode,
                             .meta = entry->want};
+    if (S_ISDIR(entry->have_mode))
+        forget_proofs(prepare, entry->path);
     if (entry->op != PLAN_FILE || (entry->flags & PLAN_PATCH) == 0)
         return journal_put(prepare->writer, &record, error);
     record.op = JOURNAL_PATCH;
-    g_ptr_array_add(prepare->patched, g_strdup(entry->path));
+    forget_proofs(prepare, entry->path);
     return put_with_attrs(prepare, &record, entry, TRUE, error);
 }
 
@@ -117,6 +125,7 @@ static gboolean put_entry(Prepare *prepare, const PlanEntry *entry, GError **err
         return put_with_attrs(prepare, &record, entry, (entry->flags & PLAN_ATTRS) != 0, error);
     case PLAN_REMOVE:
         record.op = JOURNAL_REMOVE;
+        forget_proofs(prepare, entry->path);
         return journal_put(prepare->writer, &record, error);
     default:
         return error_set(error, BACKAPP_ERROR_INTERNAL, "the plan has an unknown entry");
@@ -129,13 +138,13 @@ static void parent_clear(Parent *parent)
     g_clear_pointer(&parent->path, g_free);
 }
 
-gboolean prepare_journal(MirrorRun *run, Plan *plan, int tree_fd, JournalWriter *writer, GPtrArray *patched,
+gboolean prepare_journal(MirrorRun *run, Plan *plan, int tree_fd, JournalWriter *writer, GPtrArray *unproven,
                          GError **error)
 {
     Prepare prepare = {.run = run,
                        .tree_fd = tree_fd,
                        .writer = writer,
-                       .patched = patched,
+                       .unproven = unproven,
                        .staged = {.fd = -1},
                        .source = {.fd = -1}};
     g_autoptr(PlanReader) reader = plan_reader_new(plan);

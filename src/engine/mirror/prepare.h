@@ -8,6 +8,6 @@
 #include "engine/mirror/run.h"
 
 /* Puts one record for each entry of the plan that the replay has to do. What could not be staged is left out: the
- * destination keeps what it has there. Paths of patched files are added to `patched` (of char *, owned by it). */
-gboolean prepare_journal(MirrorRun *run, Plan *plan, int tree_fd, JournalWriter *writer, GPtrArray *patched,
+ * destination keeps what it has there. Paths whose proofs no longer count (patched, removed, displaced directories) are added to `unproven` (of char *, owned by it). */
+gboolean prepare_journal(MirrorRun *run, Plan *plan, int tree_fd, JournalWriter *writer, GPtrArray *unproven,
                          GError **error);
