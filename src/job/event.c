@@ -47,7 +47,14 @@ void event_free(Event *event)
 
 static char *cut_text(const char *text)
 {
-    return strlen(text) > TEXT_SHOWN ? g_strdup_printf("%.*s...", TEXT_SHOWN, text) : g_strdup(text);
+    gsize length = strlen(text);
+    if (length <= TEXT_SHOWN)
+        return g_strdup(text);
+    length = TEXT_SHOWN - strlen("...");
+    /* Not within a character. */
+    for (guint i = 0; i < 3 && (text[length] & 0xC0) == 0x80; i++)
+        length--;
+    return g_strdup_printf("%.*s...", (int)length, text);
 }
 
 /* A number with as many decimals as anybody reads. One that is unknown, or that JSON cannot hold, is null. */
@@ -66,9 +73,11 @@ static void set_name(json_t *object, const char *key, const char *name)
 
 static void set_text(json_t *object, const char *key, const char *text)
 {
-    g_autofree char *cut = text ? cut_text(text) : NULL;
-    if (cut)
-        json_object_set_new(object, key, json_name_text(cut));
+    if (!text)
+        return;
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
+    g_autofree char *cut = cut_text(valid);
+    json_object_set_new(object, key, json_string(cut));
 }
 
 static void print_progress(const Event *event, json_t *object)

@@ -56,20 +56,21 @@ static void install_signals(Worker *worker)
     sigemptyset(&ignore.sa_mask);
     signal_cancel = &worker->cancel;
     signal_wake = worker->wake_fd;
-    (void)sigaction(SIGTERM, &stop, &worker->old_term);
-    (void)sigaction(SIGINT, &stop, &worker->old_int);
+    (void)sigaction(SIGTERM, &stop, NULL);
+    (void)sigaction(SIGINT, &stop, NULL);
     /* A terminal that closes tells all its processes: whether that ends the run is the parent's to say (nohup). */
     (void)sigaction(SIGHUP, &ignore, &worker->old_hup);
     /* A parent that is gone shows as EPIPE. */
-    (void)sigaction(SIGPIPE, &ignore, &worker->old_pipe);
+    (void)sigaction(SIGPIPE, &ignore, NULL);
 }
 
-static void restore_signals(Worker *worker)
+/* It has said its last word: a cancel that comes now is too late, and must not make a crash of it. */
+static void ignore_signals(void)
 {
-    (void)sigaction(SIGTERM, &worker->old_term, NULL);
-    (void)sigaction(SIGINT, &worker->old_int, NULL);
-    (void)sigaction(SIGHUP, &worker->old_hup, NULL);
-    (void)sigaction(SIGPIPE, &worker->old_pipe, NULL);
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigemptyset(&ignore.sa_mask);
+    (void)sigaction(SIGTERM, &ignore, NULL);
+    (void)sigaction(SIGINT, &ignore, NULL);
 }
 
 /* A private copy of the descriptor that no program we start inherits. A standard one is then turned to what `instead`
@@ -193,7 +194,7 @@ int worker_process(int in_fd, int out_fd, const WorkerEngine *engine)
     if (open_worker(&worker, in_fd, out_fd, &error)) {
         install_signals(&worker);
         code = run_worker(&worker);
-        restore_signals(&worker);
+        ignore_signals();
     } else {
         log_error("%s", error->message);
     }

@@ -18,8 +18,8 @@ typedef struct {
 } WorkerEngine;
 
 /* Runs the whole worker on these descriptors, which stay the caller's; where they are the standard ones, those are
- * turned to /dev/null and to standard error. The calling process is changed for good: confinement, limits. Returns its
- * exit code (0, 1, 3, 4, 130). */
+ * turned to /dev/null and to standard error. The calling process is changed for good: confinement, limits, and
+ * afterwards it ignores SIGTERM and SIGINT. Returns its exit code (0, 1, 3, 4, 130). */
 int worker_process(int in_fd, int out_fd, const WorkerEngine *engine);
 
 /* The done event of a job that failed, or was cancelled, with this error. The caller frees. */

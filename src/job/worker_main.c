@@ -209,8 +209,7 @@ static Event *run_verify(const JobSpec *spec, Rate *rate, const CancelFlag *canc
     const char *path = g_array_index(spec->destinations, JobDestination, 0).path;
     g_autofree const char **sources = spec->sources->len > 0 ? borrow_strings(spec->sources) : NULL;
     VerifyStats stats = {0};
-    gboolean fine =
-        mirror_verify(path, sources, spec->options.jobs, rate, cancel, sink_run_sink(sink), &stats, &error);
+    gboolean fine = mirror_verify(path, sources, spec->options.jobs, rate, cancel, sink_run_sink(sink), &stats, &error);
     send_summary(sink, verify_summary(&stats));
     if (!fine)
         return worker_done_failed(error);

@@ -145,7 +145,7 @@ gboolean mirror_verify(const char *destination, const char *const *sources, guin
                        const CancelFlag *cancel, RunSink *sink, VerifyStats *stats, GError **error)
 {
     *stats = (VerifyStats){.files = 5, .bytes = 50, .proven = 2, .recorded = 1, .unproven = 1, .duration = 0.25};
-    stats->missing = g_str_has_suffix(destination, "/missing");
+    stats->missing = g_str_has_suffix(destination, "/missing") ? 1 : 0;
     tell(sink, NULL, "jobs=%u sources=%s", jobs, sources ? sources[0] : NULL);
     return TRUE;
 }
