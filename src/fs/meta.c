@@ -146,8 +146,6 @@ static SetResult set_owner(int dir_fd, const char *name, int fd, const FileMeta 
     if (geteuid() != 0) {
         partial = uid != geteuid();
         uid = (uid_t)-1;
-        if (!is_in_group(gid))
-            return SET_REFUSED;
     }
     int result = fd >= 0 ? fchown(fd, uid, gid) : fchownat(dir_fd, name, uid, gid, AT_SYMLINK_NOFOLLOW);
     SetResult judged = judge(result);

@@ -120,6 +120,23 @@ static void test_kernel_without_copy_file_range(void **state)
     RUN_CHILD(without_copy_file_range, *state);
 }
 
+static void test_zeros_that_are_data_stay_data(void **state)
+{
+    Scratch *scratch = *state;
+    g_autofree guint8 *zeros = g_malloc0(256 * KIB);
+    AutoFd src = create(scratch->fd, "src"), dst = create(scratch->fd, "dst"), old = create(scratch->fd, "old");
+    assert_int_equal(pwrite(src, zeros, 100 * KIB, 0), 100 * KIB);
+    CopyResult result;
+    assert_true(copy_data(src, dst, 100 * KIB, 200, &(CopyOptions){.no_reflink = TRUE}, &result, NULL));
+    assert_int_equal(result.copied, 100 * KIB);
+    assert_int_equal(pwrite(src, zeros, 256 * KIB, 0), 256 * KIB);
+    put_at(old, 0, 256 * KIB);
+    assert_int_equal(fsync(src), 0);
+    assert_true(copy_changed_blocks(src, old, 256 * KIB, NULL, &result, NULL));
+    assert_int_equal(result.copied, 256 * KIB);
+    assert_true(equal(src, old));
+}
+
 /* Copies src, of which only `data` bytes are no hole, and wants the same content and no more blocks. */
 static void copy_sparse(int dir_fd, int src, guint64 data)
 {
@@ -447,6 +464,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SCRATCH_TEST(test_all_sizes),
         SCRATCH_TEST(test_kernel_without_copy_file_range),
+        SCRATCH_TEST(test_zeros_that_are_data_stay_data),
         SCRATCH_TEST(test_holes_stay_holes),
         SCRATCH_TEST(test_all_is_a_hole),
         SCRATCH_TEST(test_a_source_that_changes_its_length),

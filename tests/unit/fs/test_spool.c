@@ -95,6 +95,28 @@ static void test_many_small_records(void **state)
     assert_int_equal(count, 50000);
 }
 
+static void test_a_length_across_the_end_of_a_buffer(void **state)
+{
+    /* 255 bytes each with its two bytes of length, and 65,536 modulo 255 is 1. */
+    Scratch *scratch = *state;
+    g_autoptr(Spool) spool = spool_new(scratch->fd, NULL);
+    guint8 expected[253];
+    for (guint i = 0; i < 2000; i++) {
+        fill(expected, sizeof expected, i);
+        assert_true(spool_put(spool, expected, sizeof expected, NULL));
+    }
+    assert_true(spool_finish(spool, NULL));
+    g_autoptr(SpoolReader) reader = spool_reader_new(spool);
+    for (guint i = 0; i < 2000; i++) {
+        const guint8 *data = NULL;
+        gsize length = 0;
+        assert_int_equal(spool_reader_next(reader, &data, &length, NULL), 1);
+        fill(expected, sizeof expected, i);
+        assert_int_equal(length, sizeof expected);
+        assert_memory_equal(data, expected, sizeof expected);
+    }
+}
+
 static void test_empty_and_in_the_temporary_directory(void **state)
 {
     g_autoptr(Spool) spool = spool_new(-1, NULL);
@@ -156,9 +178,13 @@ static void test_full_disk_is_reported_by_finish(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        SCRATCH_TEST(test_records_come_back_in_order), SCRATCH_TEST(test_readers_are_independent),
-        SCRATCH_TEST(test_many_small_records),         cmocka_unit_test(test_empty_and_in_the_temporary_directory),
-        SCRATCH_TEST(test_wrong_use_is_an_error),      SCRATCH_TEST(test_full_disk_is_reported_by_finish),
+        SCRATCH_TEST(test_records_come_back_in_order),
+        SCRATCH_TEST(test_readers_are_independent),
+        SCRATCH_TEST(test_many_small_records),
+        SCRATCH_TEST(test_a_length_across_the_end_of_a_buffer),
+        cmocka_unit_test(test_empty_and_in_the_temporary_directory),
+        SCRATCH_TEST(test_wrong_use_is_an_error),
+        SCRATCH_TEST(test_full_disk_is_reported_by_finish),
     };
     return cmocka_run_group_tests_name("fs/spool", tests, NULL, NULL);
 }
