@@ -95,7 +95,7 @@ static gboolean put_staged(Prepare *prepare, const PlanEntry *entry, GError **er
                             .have_ino = entry->have_ino,
                             .have_mode = entry->have_mode,
                             .meta = entry->want};
-    if (S_ISDIR(entry->have_mode))
+    if (S_ISDIR(entry->have_mode) || (entry->have_mode != 0 && !prepare->run->dest->abilities.stable_inodes))
         forget_proofs(prepare, entry->path);
     if (entry->op != PLAN_FILE || (entry->flags & PLAN_PATCH) == 0)
         return journal_put(prepare->writer, &record, error);
