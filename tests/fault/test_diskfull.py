@@ -76,6 +76,9 @@ def inject(name, report):
         points = set(range(1, len(calls) + 1)) if LONG else set(even(1, len(calls), 12 if name == "EDQUOT" else 24))
         if name == "EIO":
             points |= {int(call[0]) for call in calls if call[2] in SYNC_CALLS}
+        if name == "ENOSPC":
+            # With much space free, as here, an attribute that finds none is too large, which is another matter.
+            points = {point for point in points if "xattr" not in calls[point - 1][2]}
         problems, failed = [], 0
         for point in sorted(points):
             world.restore()
