@@ -69,6 +69,22 @@ static void test_symlink_into_an_absent_drive(void **state)
     assert_int_equal(g_rmdir(drive), 0);
 }
 
+static void test_way_through_a_symlink(void **state)
+{
+    g_autofree char *drive = below("drive"), *inside = below("drive/backup"), *way = below("way");
+    g_autofree char *link = below("other"), *by_way = below("way/drive/backup"), *link_by_way = below("way/other");
+    assert_int_equal(g_mkdir_with_parents(inside, 0700), 0);
+    assert_int_equal(symlink(".", way), 0);
+    assert_int_equal(symlink(inside, link), 0);
+    assert_true(destinations_record(link_by_way, "id-7", NULL));
+    /* The same places under names that were not recorded, and the drive is gone. */
+    assert_int_equal(g_rmdir(inside), 0);
+    g_autofree char *resolved = destinations_lookup(by_way, NULL), *given = destinations_lookup(link_by_way, NULL);
+    assert_string_equal(resolved, "id-7");
+    assert_string_equal(given, "id-7");
+    assert_int_equal(g_rmdir(drive), 0);
+}
+
 static void test_damaged_record(void **state)
 {
     g_autoptr(GError) error = NULL;
@@ -106,7 +122,8 @@ static int make_root(void **state)
 
 static int remove_root(void **state)
 {
-    static const char *const names[] = {"state/backapp/destinations", "state/backapp/destinations.lock", "link"};
+    static const char *const names[] = {"state/backapp/destinations", "state/backapp/destinations.lock", "link", "way",
+                                        "other"};
     for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
         g_autofree char *path = below(names[i]);
         (void)g_unlink(path);
@@ -125,6 +142,7 @@ int main(void)
         cmocka_unit_test(test_nothing_known),
         cmocka_unit_test(test_record_and_lookup),
         cmocka_unit_test(test_symlink_into_an_absent_drive),
+        cmocka_unit_test(test_way_through_a_symlink),
         cmocka_unit_test(test_damaged_record),
         cmocka_unit_test(test_bad_id),
     };
