@@ -15,9 +15,10 @@ typedef struct {
 
 typedef struct Attrs Attrs;
 
-/* Reads the attributes of `name` in dir_fd ("" = the descriptor itself) without following symlinks. If fd >= 0 it is an open
- * descriptor of the file and is used instead. A file system without attributes gives an empty set. NULL on error. The limit is
- * 16 MiB for one file (CORRUPT beyond). An empty set is the shared constant attrs_empty(): no allocation. */
+/* Reads the attributes of `name` in dir_fd ("" = the descriptor itself) without following symlinks. If fd >= 0 it is an
+ * open descriptor of the file and is used instead. A file system without attributes gives an empty set. NULL on error.
+ * The limit is 16 MiB for one file (CORRUPT beyond). An empty set is the shared constant attrs_empty(): no allocation.
+ */
 const Attrs *attrs_read(int dir_fd, const char *name, int fd, const AttrsFilter *filter, GError **error);
 
 /* The empty set; static, never freed. */
@@ -29,9 +30,10 @@ gboolean attrs_is_empty(const Attrs *attrs);
 /* TRUE if names and values are equal. */
 gboolean attrs_equal(const Attrs *a, const Attrs *b);
 
-/* Makes the attributes (within filter) of `name`/fd exactly `want`: sets what differs, removes what is extra. Attributes that the
- * file system does not take or that need root are not an error: *refused (may be NULL) counts them. A real I/O error or no space
- * is FALSE. `have` are the present ones if the caller knows them, else NULL and they are read. */
+/* Makes the attributes (within filter) of `name`/fd exactly `want`: sets what differs, removes what is extra.
+ * Attributes that the file system does not take or that need root are not an error: *refused (may be NULL) counts them.
+ * A real I/O error or no space is FALSE. `have` are the present ones if the caller knows them, else NULL and they are
+ * read. To be called after the owner is set: chown drops security.capability. */
 gboolean attrs_apply(int dir_fd, const char *name, int fd, const Attrs *want, const Attrs *have,
                      const AttrsFilter *filter, guint *refused, GError **error);
 

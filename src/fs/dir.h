@@ -7,8 +7,9 @@
 
 #include "base/cancel.h"
 
-/* Opens the directory `path` below root_fd (O_RDONLY | O_DIRECTORY | O_CLOEXEC). Returns the descriptor, or -1: NOT_FOUND,
- * DENIED, CONFLICT if a component is not a directory (or is a symlink). errno is kept for callers that tell cases apart. */
+/* Opens the directory `path` below root_fd (O_RDONLY | O_DIRECTORY | O_CLOEXEC). Returns the descriptor, or -1:
+ * NOT_FOUND, DENIED, CONFLICT if a component is not a directory (or is a symlink). errno is kept for callers that tell
+ * cases apart. */
 int dir_open(int root_fd, const char *path, GError **error);
 
 /* Opens the parent of `path` (not empty) and points *base at the last component inside `path`. Errors as dir_open. */
@@ -26,8 +27,8 @@ typedef struct {
     GArray *offsets;   /* guint32 into arena, in sorted order */
 } DirNames;
 
-/* Reads all names of dir_fd (its position is rewound first) into `names`, which is initialised here; at most 50,000,000 names or
- * 4 GiB of them (INVALID beyond). cancel may be NULL. On error names is left cleared. */
+/* Reads all names of dir_fd (its position is rewound first) into `names`, which is initialised here; at most 50,000,000
+ * names or 4 GiB of them (INVALID beyond). cancel may be NULL. On error names is left cleared. */
 gboolean dir_names_read(int dir_fd, DirNames *names, const CancelFlag *cancel, GError **error);
 
 /* Number of names. */
@@ -44,7 +45,8 @@ void dir_names_clear(DirNames *names);
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(DirNames, dir_names_clear)
 
-/* A descriptor that closes itself at the end of its scope (for reading; where close's result matters, call fd_close). */
+/* A descriptor that closes itself at the end of its scope (for reading; where close's result matters, call fd_close).
+ */
 typedef int AutoFd;
 void fd_clear(int *fd);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(AutoFd, fd_clear)

@@ -19,8 +19,8 @@ typedef struct {
     guint64 mount; /* mount id, 0 where the kernel does not tell */
 } FileMeta;
 
-/* Reads the metadata of `name` in dir_fd (name "" means the descriptor itself) without following a symlink. FALSE with errno
- * kept: NOT_FOUND if it vanished. `name` is only used in the error. */
+/* Reads the metadata of `name` in dir_fd (name "" means the descriptor itself) without following a symlink. FALSE with
+ * errno kept: NOT_FOUND if it vanished. `name` is only used in the error. */
 gboolean meta_read(int dir_fd, const char *name, FileMeta *meta, GError **error);
 
 /* "file", "directory", "symlink", "fifo", "socket", "device". Static. */
@@ -36,12 +36,14 @@ typedef enum {
     META_ALL = META_MODE | META_OWNER | META_MTIME,
 } MetaParts;
 
-/* Which of the parts differ between what is wanted and what is there. A symlink's mode never differs. Owner: a process that is
- * not root cannot give files away; then only the group counts, and only if the process is in it (as rsync does). */
+/* Which of the parts differ between what is wanted and what is there. A symlink's mode never differs. Owner: a process
+ * that is not root cannot give files away; then only the group counts, and only if the process is in it (as rsync
+ * does). */
 MetaParts meta_difference(const FileMeta *want, const FileMeta *have, guint64 granularity_ns);
 
-/* Gives `name` in dir_fd (or the open descriptor fd if it is >= 0; fd may be -1) the wanted owner, mode and mtime (parts), in the order
- * owner, mode, time, because chown clears setuid. What cannot be set because the process is not root is not an error: the
- * parts not set are returned in *failed (may be NULL) so that the caller can warn. Real I/O errors are FALSE. */
+/* Gives `name` in dir_fd (or the open descriptor fd if it is >= 0; fd may be -1) the wanted owner, mode and mtime
+ * (parts), in the order owner, mode, time, because chown clears setuid. What cannot be set because the process is not
+ * root is not an error: the parts not set are returned in *failed (may be NULL) so that the caller can warn. Real I/O
+ * errors are FALSE. */
 gboolean meta_apply(int dir_fd, const char *name, int fd, const FileMeta *want, MetaParts parts, MetaParts *failed,
                     GError **error);

@@ -9,10 +9,12 @@
 typedef struct Spool Spool;
 typedef struct SpoolReader SpoolReader;
 
-/* An empty spool in the directory temp_fd (O_TMPFILE, or a file that is unlinked at once), or in $TMPDIR if it is -1. */
+/* An empty spool in the directory temp_fd (O_TMPFILE, or a file that is unlinked at once), or in $TMPDIR if it is -1.
+ */
 Spool *spool_new(int temp_fd, GError **error);
 
-/* Appends one record of at most 16 MiB. NO_SPACE and I/O errors may come late: spool_finish reports them at the latest. */
+/* Appends one record of at most 16 MiB. NO_SPACE and I/O errors may come late: spool_finish reports them at the latest.
+ */
 gboolean spool_put(Spool *spool, const void *data, gsize length, GError **error);
 
 /* Flushes; needed before reading. */
