@@ -20,7 +20,7 @@ from harness import (AS_RSYNC, LONG, Failure, Program, Report, as_nobody, event_
 from oddchange import ChangingTree
 from oddtree import DEEP_PREFIX, Clock, seeded
 
-ZERO_AFTER_REST = ("filesTransferred", "bytesTransferred", "created", "changed", "deleted")
+ZERO_AFTER_REST = ("filesTransferred", "bytesTransferred", "filesCreated", "filesChanged", "filesDeleted")
 
 
 @dataclass
@@ -364,7 +364,7 @@ def run_mode(mode, base, text, program, report):
         os.chown(base, 65534, 65534)
 
         def child():
-            program.environment["XDG_STATE_HOME"] = os.path.join(base, "state")
+            program.environment.update(XDG_STATE_HOME=os.path.join(base, "state"), TMPDIR=base)
             perform()
             return 0 if report.failed == 0 else 1
         if as_nobody(child) == 0:

@@ -237,7 +237,7 @@ def case_crowd(base, program):
         write(os.path.join(source, "%d" % (number + 1)), b"%d" % (number + 2), WHEN + number + 10_000)
     result = mirror(program, source, destination)
     require(not (found := differences(source, destination)), "changed: %s" % found[:3])
-    for key, wanted in (("created", 500), ("deleted", 500)):
+    for key, wanted in (("filesCreated", 500), ("filesDeleted", 500)):
         require(result.number(key) == wanted, "%s is %r, not %d" % (key, result.number(key), wanted))
 
 
@@ -352,7 +352,7 @@ def main():
             label = "differential/odd/" + name.replace("_", "-")
             folder = os.path.join(base, name)
             os.mkdir(folder)
-            program.environment["XDG_STATE_HOME"] = os.path.join(folder, "state")
+            program.environment.update(XDG_STATE_HOME=os.path.join(folder, "state"), TMPDIR=folder)
             if not usable and name != "judge":
                 report.skip(label, "BACKAPP does not name a program")
                 continue

@@ -50,6 +50,7 @@ typedef struct {
     guint64 since_checkpoint; /* bytes */
     gint64 checkpoint_time;   /* monotonic, microseconds */
     GHashTable *lost_links;   /* first name of a link group that could not be staged -> name that took its part */
+    GHashTable *copied_links; /* first names of link groups that this run copies: the destination's are not theirs */
 } Stage;
 
 static void pair_unref(Pair *pair)
@@ -222,21 +223,23 @@ static gboolean copy_all(Stage *stage, Plan *plan, GError **error)
             good = make_directory(stage, &entry, error);
         else if (entry.op == PLAN_FILE)
             good = queue_file(stage, &entry, error);
+        if (entry.op == PLAN_FILE && entry.want.nlink > 1 && stage->run->options->hard_links)
+            g_hash_table_add(stage->copied_links, g_strdup(entry.path));
     }
     push_batch(stage);
     pool_wait(stage->pool);
     return good && got >= 0;
 }
 
-/* The name whose inode a link shall have: in the stage if it was staged, else in the destination. -1 if it is nowhere.
- */
-static int open_link_target(const Stage *stage, const char *target, const char **base)
+/* The name whose inode a link shall have: in the stage if it was staged, else in the destination if it stays there as
+ * it is. What was to be copied and could not be has only its old content there. -1 if it is nowhere. */
+static int open_link_target(const Stage *stage, const char *target, gboolean kept, const char **base)
 {
     int parent = dir_open_parent(resume_tree_fd(stage->resume), target, base, NULL);
     if (parent >= 0 && faccessat(parent, *base, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
         return parent;
     fd_clear(&parent);
-    return dir_open_parent(stage->run->dest->root_fd, target, base, NULL);
+    return kept ? dir_open_parent(stage->run->dest->root_fd, target, base, NULL) : -1;
 }
 
 /* The first name could not be copied: this one takes its part, and later ones are linked to it. */
@@ -260,7 +263,8 @@ static gboolean make_link(Stage *stage, const PlanEntry *entry, GError **error)
     const char *instead = g_hash_table_lookup(stage->lost_links, entry->target);
     const char *target = instead != NULL ? instead : entry->target;
     const char *base = NULL;
-    g_auto(AutoFd) parent = open_link_target(stage, target, &base);
+    gboolean kept = instead == NULL && !g_hash_table_contains(stage->copied_links, target);
+    g_auto(AutoFd) parent = open_link_target(stage, target, kept, &base);
     if (parent >= 0 && linkat(parent, base, stage->pair->stage_fd, name, 0) == 0) {
         run_progress(stage->run, 1, 0, entry->path);
         return TRUE;
@@ -310,6 +314,7 @@ gboolean stage_run(MirrorRun *run, Plan *plan, Resume *resume, GError **error)
         return FALSE;
     g_mutex_init(&stage.lock);
     stage.lost_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    stage.copied_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autoptr(GError) own = NULL;
     gboolean good = copy_all(&stage, plan, &own);
     pool_free(stage.pool);
@@ -324,6 +329,7 @@ gboolean stage_run(MirrorRun *run, Plan *plan, Resume *resume, GError **error)
     pair_unref(stage.pair);
     batch_free(stage.batch);
     g_hash_table_destroy(stage.lost_links);
+    g_hash_table_destroy(stage.copied_links);
     g_mutex_clear(&stage.lock);
     return good;
 }
