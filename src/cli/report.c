@@ -1,5 +1,6 @@
 #include "cli/report.h"
 
+#include "base/error.h"
 #include "base/human.h"
 #include "cli/summary.h"
 
@@ -164,8 +165,10 @@ static void show_incomplete(Report *report, const Event *event)
         terminal_error(report->terminal, "What rsync had copied so far stays in the destination.");
         return;
     }
-    /* The engine's own words about the state are nearer to it than ours. */
-    if (event->error_message && strstr(event->error_message, "--recover"))
+    /* The engine's own words about the state are nearer to it than ours; and what is there while somebody else is at
+     * work is theirs. */
+    if ((event->error_message && strstr(event->error_message, "--recover")) ||
+        g_strcmp0(event->error_code, error_code_name(BACKAPP_ERROR_LOCKED)) == 0)
         return;
     const char *state = describe_state(report);
     if (state)

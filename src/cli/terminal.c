@@ -205,7 +205,10 @@ static char *format_rate(const Event *progress)
 
 static char *format_eta(const Event *progress)
 {
-    return progress->eta >= 0 ? human_duration(progress->eta) : NULL;
+    if (!(progress->eta >= 0))
+        return NULL;
+    /* An estimate has no tenths. */
+    return progress->eta < 10 ? g_strdup_printf("%.0f s", progress->eta) : human_duration(progress->eta);
 }
 
 /* The pieces of the bar in the order of the line. */

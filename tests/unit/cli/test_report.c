@@ -161,6 +161,16 @@ static void test_cancelled(void **state)
     assert_int_equal(g_rmdir(root), 0);
 }
 
+static void test_locked_says_nothing_of_the_state(void **state)
+{
+    Stage stage;
+    set_up(&stage, JOB_MIRROR, "/nowhere", FALSE);
+    send(&stage, "{\"type\":\"done\",\"status\":\"failed\",\"error\":{\"code\":\"LOCKED\",\"message\":\"busy\"}}");
+    finish(&stage);
+    assert_string_equal(stage.err_text, "backapp: failed: busy\n");
+    clean(&stage);
+}
+
 static void test_verify(void **state)
 {
     Stage stage;
@@ -213,6 +223,7 @@ int main(void)
         cmocka_unit_test(test_warnings_are_cut_off),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_locked_says_nothing_of_the_state),
         cmocka_unit_test(test_verify),
         cmocka_unit_test(test_json_is_unchanged),
         cmocka_unit_test(test_summary_is_lenient),

@@ -65,6 +65,9 @@ static void test_bar_without_totals(void **state)
     event->eta = -1;
     g_autofree char *bar = terminal_format_bar("comparing", event, 79);
     assert_string_equal(bar, "comparing  7 files");
+    event->eta = 3;
+    g_autofree char *soon = terminal_format_bar("comparing", event, 79);
+    assert_string_equal(soon, "comparing  7 files  ETA 3 s");
     event->files_total = 1;
     event->percentage = 1e9;
     event->rate = 1e300;
