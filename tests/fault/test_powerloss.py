@@ -8,8 +8,8 @@ cut, and `--recover` and the next run must give the old state or the new one, ne
 What this models: the copy holds what the block layer had handed to the disk by then. Data and metadata that were only
 in the page cache are lost, which is what fsync, syncfs and their order are there for. What the block layer has handed
 over counts as durable, also without a flush of the drive's own cache, and in the order in which it was handed over: a
-drive that loses or reorders its cache is not modelled. At every other point some of the new data is pushed out first
-without its metadata, because a kernel may write back anything at any time. The files are copied until two copies are
+drive that loses or reorders its cache is not modelled. At two points of three some of the new data is pushed out first,
+without its metadata or with the file system's own log, because a kernel may write back anything at any time. The files are copied until two copies are
 equal, so that background write-back cannot tear them.
 
 The runs after the cut see another boot id, since that is how the program tells that its staged data may be gone.
@@ -62,6 +62,17 @@ def push_some_data(top, seed):
             os.close(fd)
 
 
+def push_metadata(disk):
+    """Has the file system write its log, as it does by itself every few seconds."""
+    name = os.path.join(disk, "pushed")
+    with open(name, "wb"):
+        pass
+    fd = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(fd)
+    os.unlink(name)
+    os.close(fd)
+
+
 def copy_image(image, target):
     """Copies a file that may be written to meanwhile, until two copies in a row are equal."""
     for _attempt in range(10):
@@ -76,8 +87,10 @@ def copy_image(image, target):
 def snapshot(image, folder, disk):
     """The hook of the killer: one power cut."""
     point = int(os.environ["KILLER_POINT"])
-    if point % 2:
+    if point % 3:
         push_some_data(os.path.join(disk, "dest/.backapp"), point)
+    if point % 3 == 2:
+        push_metadata(disk)
     copy_image(image, os.path.join(folder, f"cut-{point}"))
 
 
