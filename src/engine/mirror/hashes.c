@@ -190,7 +190,7 @@ static gboolean write_block(HashesWriter *writer, guint32 length, guint64 sum, G
     bytes_put_u32(head, length);
     bytes_put_u64(head, sum);
     if (fwrite(head->data, 1, head->len, writer->file) != head->len ||
-        fwrite(writer->block->data, 1, length, writer->file) != length)
+        (length > 0 && fwrite(writer->block->data, 1, length, writer->file) != length))
         return write_failed(writer, error);
     g_byte_array_set_size(writer->block, 0);
     g_string_truncate(writer->previous, 0);
