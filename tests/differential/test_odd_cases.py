@@ -207,6 +207,8 @@ def case_metadata_only(base, program):
     os.mkdir(source)
     for number in range(5):
         write(os.path.join(source, "f%d" % number), b"y" * 100_000)
+    if os.geteuid() == 0:  # chown(2), even to the same owner, takes it away
+        os.setxattr(os.path.join(source, "f4"), "security.capability", bytes.fromhex("0100000200040000") + bytes(12))
     mirror(program, source, destination)
     before = judge.snapshot(destination)
     os.chmod(os.path.join(source, "f0"), 0o4711)
@@ -215,6 +217,7 @@ def case_metadata_only(base, program):
         os.setxattr(os.path.join(source, "f2"), "system.posix_acl_access", posix_acl([(0x02, 5, 1)], 6, (6, 4, 0)))
     if os.geteuid() == 0:
         os.chown(os.path.join(source, "f3"), 77, 88)
+        os.chmod(os.path.join(source, "f4"), 0o700)
     result = mirror(program, source, destination)
     require(not (found := differences(source, destination)), "differences: %s" % found)
     after = judge.snapshot(destination)

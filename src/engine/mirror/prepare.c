@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "fs/dir.h"
@@ -104,6 +105,12 @@ static gboolean put_staged(Prepare *prepare, const PlanEntry *entry, GError **er
     return put_with_attrs(prepare, &record, entry, TRUE, error);
 }
 
+/* Setting the owner, even to what it is, drops security.capability of a file: then it has to be set again. */
+static gboolean needs_attrs(const PlanEntry *entry)
+{
+    return (entry->flags & PLAN_ATTRS) != 0 || (S_ISREG(entry->want.mode) && geteuid() == 0);
+}
+
 static gboolean put_entry(Prepare *prepare, const PlanEntry *entry, GError **error)
 {
     if ((entry->flags & PLAN_IN_NEW) != 0)
@@ -122,7 +129,7 @@ static gboolean put_entry(Prepare *prepare, const PlanEntry *entry, GError **err
         return put_with_attrs(prepare, &record, entry, (entry->flags & PLAN_ATTRS) != 0, error);
     case PLAN_META:
         record.op = JOURNAL_META;
-        return put_with_attrs(prepare, &record, entry, (entry->flags & PLAN_ATTRS) != 0, error);
+        return put_with_attrs(prepare, &record, entry, needs_attrs(entry), error);
     case PLAN_REMOVE:
         record.op = JOURNAL_REMOVE;
         forget_proofs(prepare, entry->path);
