@@ -84,7 +84,7 @@ def again(scene, numbers):
             recover = ["mirror", "--recover", scene.world.dest]
             if calls is None:
                 calls, result = scene.world.count(recover)
-                calls = even(1, calls, 10_000 if LONG else AGAIN_POINTS)
+                calls = even(1, calls, 25 if LONG else AGAIN_POINTS)
                 if result.returncode != 0:
                     problems.append(f"killed at {first}: --recover: {text_of(result)}")
                 continue

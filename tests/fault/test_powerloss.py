@@ -47,12 +47,13 @@ CASES = [f"{kind}/{variant}" for kind in SIZES for variant in VARIANTS]
 
 
 def push_some_data(top, seed):
-    """Starts the write-back of half of the files below `top`, data only."""
+    """Starts the write-back of half of the files below `top`, data only; of a run always the same half. The journal,
+    on which all depends, is among them in every other run."""
     libc = ctypes.CDLL(None, use_errno=True)
-    chance = random.Random(seed)
     for where, _, files in os.walk(top):
         for name in sorted(files):
-            if chance.random() < 0.5:
+            chosen = seed % 2 if name.startswith("journal") else random.Random(f"{seed}/{name}").random() < 0.5
+            if not chosen:
                 continue
             try:
                 fd = os.open(os.path.join(where, name), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -84,22 +85,22 @@ def copy_image(image, target):
     raise RuntimeError("the image does not hold still")
 
 
-def snapshot(image, folder, disk):
+def snapshot(image, folder, disk, seed):
     """The hook of the killer: one power cut."""
     point = int(os.environ["KILLER_POINT"])
     if point % 3:
-        push_some_data(os.path.join(disk, "dest/.backapp"), point)
+        push_some_data(os.path.join(disk, "dest/.backapp"), int(seed))
     if point % 3 == 2:
         push_metadata(disk)
     copy_image(image, os.path.join(folder, f"cut-{point}"))
 
 
-def take_snapshots(scene, kind, points):
+def take_snapshots(scene, kind, points, seed):
     """One run with a power cut at each of the points, on a copy of the first image. Returns problems."""
     world = scene.world
     hook = shlex.join(
         [sys.executable, "-S", "-E", os.path.abspath(__file__), "--snapshot", f"{world.top}/live", f"{world.top}/cuts"]
-        + [f"{world.top}/disk"]
+        + [f"{world.top}/disk", str(seed)]
     )
     quiet_copy(world.top / "first", world.top / "live")
     restore_home(world)
@@ -149,10 +150,11 @@ def choose(calls):
         for call in calls
         if call.split(" ", 3)[2] in ("syncfs", "fsync", "fdatasync") or call.endswith("/.backapp/journal")
     ]
-    near = sorted({max(1, min(len(calls), mark + step)) for mark in marks for step in (0, 1)})
+    near = {max(1, min(len(calls), mark + step)) for mark in marks for step in (0, 1)}
     if not LONG:
-        near = near[:: max(1, len(near) // 4)][-4:]
-    return sorted(set(even(1, len(calls), POINTS)) | set(near))
+        # The second half is the commit and what follows; a point with a number of each kind there.
+        near = {point + step for step, point in enumerate(even(len(calls) // 2, len(calls) * 9 // 10, 9))}
+    return sorted(set(even(1, len(calls), POINTS)) | near)
 
 
 def judge_cut(scene, kind, image):
@@ -189,7 +191,7 @@ def run_case(name, report):
         states, problems = [], []
         # A few cuts at a time: images are large.
         for start in range(0, len(points), 16):
-            problems += take_snapshots(scene, kind, points[start : start + 16])
+            problems += take_snapshots(scene, kind, points[start : start + 16], start // 16)
             cuts = sorted((world.top / "cuts").iterdir(), key=lambda path: int(path.name.split("-")[1]))
             for cut in cuts:
                 state, found = judge_cut(scene, kind, cut)
@@ -211,7 +213,7 @@ def run_case(name, report):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES, action="append")
-    parser.add_argument("--snapshot", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--snapshot", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.snapshot:
         snapshot(*options.snapshot)
