@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "engine/mirror/extraneous.h"
+#include "engine/mirror/names.h"
 #include "engine/mirror/plan.h"
 #include "fs/copy.h"
 #include "fs/dir.h"
@@ -30,6 +31,7 @@ typedef struct {
     GString *scratch;   /* source path of the entry being looked at */
     GPtrArray *subdirs; /* of char *: names to be walked, with the tag in the first byte */
     GByteArray *subdir_records;
+    NamesSeen *names_seen; /* NULL where case tells names apart */
     Found counts;
 } Visit;
 
@@ -169,6 +171,11 @@ static gboolean is_included(Visit *visit, const char *name, const FileMeta *meta
     }
     if (extraneous_is_protected(visit->run, visit->scratch->str, is_directory))
         return FALSE;
+    const char *problem = names_problem(&visit->run->dest->abilities, visit->names_seen, name, meta);
+    if (problem != NULL) {
+        *said = compare_put_warning(visit->dir, "skipped-partial", name, problem, error);
+        return FALSE;
+    }
     if (is_directory)
         return !directory_is_left_out(visit, name);
     if (options->exclude_larger_than > 0 && S_ISREG(meta->mode) && meta->size > options->exclude_larger_than) {
@@ -498,10 +505,12 @@ gboolean compare_visit(WalkDir *dir, gpointer user_data, GError **error)
     g_autoptr(GString) scratch = g_string_new(visit.source_path);
     g_autoptr(GPtrArray) subdirs = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GByteArray) subdir_records = g_byte_array_new();
+    g_autoptr(NamesSeen) names_seen = names_seen_new(&run->dest->abilities);
     visit.src_fd = src_fd;
     visit.dst_fd = dst_fd;
     visit.scratch = scratch;
     visit.subdirs = subdirs;
     visit.subdir_records = subdir_records;
+    visit.names_seen = names_seen;
     return visit_opened(&visit, error);
 }
