@@ -81,7 +81,8 @@ static gboolean set_aside(Replay *replay, ReplayAside which, const char *path, c
 /* TRUE if what is there is not what the plan saw there. */
 static gboolean is_foreign(const Replay *replay, const JournalRecord *record, const FileMeta *have)
 {
-    if (record->have_mode == 0 || ((record->have_mode ^ have->mode) & S_IFMT) != 0)
+    /* Nothing (0) was there, or something of another type. */
+    if (((record->have_mode ^ have->mode) & S_IFMT) != 0)
         return TRUE;
     return replay->header->stable_inodes && have->ino != record->have_ino;
 }

@@ -19,7 +19,7 @@
 #define RUN        "run-1"
 #define VERSION    "2026-11-21T131500Z"
 #define NEW_TIME   1600000000
-#define PATCH_SIZE (200 * 1024)
+#define PATCH_SIZE (100 * 1024)
 #define STEPS_MAX  1000
 #define NOBODY     65534
 
@@ -343,12 +343,12 @@ static gboolean replay_until(Scene *scene, guint n)
     return WEXITSTATUS(status) == 99;
 }
 
-/* Kills a replay at each step in turn; a second one must give the same as an undisturbed one. */
-static void kill_everywhere(const char *versions, gboolean stable)
+/* Kills a replay at each step (or each stride-th) in turn; a second one must give the same as an undisturbed one. */
+static void kill_everywhere(const char *versions, gboolean stable, guint stride)
 {
     guint n = 1;
     gboolean died = TRUE;
-    for (; died && n < STEPS_MAX; n++) {
+    for (; died && n < STEPS_MAX; n += stride) {
         g_autoptr(Scene) scene = scene_new();
         build(scene, versions, stable);
         died = replay_until(scene, n);
@@ -369,41 +369,25 @@ static void kill_everywhere(const char *versions, gboolean stable)
 
 static void test_killed_anywhere_it_is_completed_by_the_next(void **state)
 {
-    kill_everywhere("", TRUE);
+    kill_everywhere("", TRUE, 1);
 }
 
 static void test_killed_anywhere_with_versions(void **state)
 {
-    kill_everywhere(VERSION, TRUE);
+    kill_everywhere(VERSION, TRUE, 1);
 }
 
 static void test_killed_anywhere_without_stable_inodes(void **state)
 {
-    kill_everywhere(VERSION, FALSE);
+    kill_everywhere(VERSION, FALSE, 3);
 }
 
-/* Directories that are read-only for their owner, as somebody who is not root. */
-static int replay_as_nobody(Scene *scene)
-{
-    build(scene, VERSION, TRUE);
-    assert_int_equal(fchmodat(scene->dest.root_fd, "gone-dir", 0500, 0), 0);
-    assert_int_equal(fchmodat(scene->dest.root_fd, "to-file", 0500, 0), 0);
-    assert_int_equal(fchmodat(scene->dest.root_fd, "sub/patched", 0400, 0), 0);
-    assert_int_equal(fchmodat(scene->dest.root_fd, "sub/deep", 0000, 0), 0);
-    assert_int_equal(fchmodat(scene->dest.root_fd, "sub", 0500, 0), 0);
-    assert_int_equal(fchmodat(scene->dest.root_fd, ".", 0500, 0), 0);
-    replay(scene);
-    expect_new_state(scene);
-    expect_versions(scene);
-    assert_int_equal(scene_mode(scene, ".backapp/versions/" VERSION "/gone-dir"), 0500);
-    return 0;
-}
-
-static void test_permissions_that_are_in_the_way(void **state)
+/* Calls `test` as somebody who is not root. */
+static void run_as_nobody(void (*test)(Scene *scene))
 {
     g_autoptr(Scene) scene = scene_new();
     if (geteuid() != 0) {
-        replay_as_nobody(scene);
+        test(scene);
         return;
     }
     assert_int_equal(chown(scene->top, NOBODY, NOBODY), 0);
@@ -414,11 +398,60 @@ static void test_permissions_that_are_in_the_way(void **state)
     if (pid == 0) {
         if (setresgid(NOBODY, NOBODY, NOBODY) != 0 || setresuid(NOBODY, NOBODY, NOBODY) != 0)
             _exit(3);
-        _exit(replay_as_nobody(scene));
+        test(scene);
+        _exit(0);
     }
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void forbid(Scene *scene, const char *path, guint mode)
+{
+    assert_int_equal(fchmodat(scene->dest.root_fd, path, mode, 0), 0);
+}
+
+/* Directories that are read-only for their owner. */
+static void replay_forbidden(Scene *scene)
+{
+    build(scene, VERSION, TRUE);
+    forbid(scene, "gone-dir", 0500);
+    forbid(scene, "to-file", 0500);
+    forbid(scene, "sub/patched", 0400);
+    forbid(scene, "sub/deep", 0000);
+    forbid(scene, "sub", 0500);
+    forbid(scene, ".", 0500);
+    replay(scene);
+    expect_new_state(scene);
+    expect_versions(scene);
+    assert_int_equal(scene_mode(scene, ".backapp/versions/" VERSION "/gone-dir"), 0500);
+}
+
+static void test_permissions_that_are_in_the_way(void **state)
+{
+    run_as_nobody(replay_forbidden);
+}
+
+static void replay_missing_parent(Scene *scene)
+{
+    scene_write(scene, "sub/old", "old");
+    stage(scene, "sub/new", "new");
+    JournalWriter *writer = start_journal(scene, "", TRUE);
+    put(scene, writer, JOURNAL_PLACE, "sub/new", 0);
+    put(scene, writer, JOURNAL_DIR, "sub", S_IFDIR | 0711);
+    put(scene, writer, JOURNAL_DIR, "", S_IFDIR | 0500);
+    finish_journal(writer);
+    assert_true(remove_tree(scene->dest.root_fd, "sub", FALSE, NULL, NULL));
+    forbid(scene, ".", 0500);
+    replay(scene);
+    expect(scene, "sub/new", "new");
+    expect_meta(scene, "sub", 0711);
+    expect_meta(scene, ".", 0500);
+}
+
+static void test_a_forbidden_parent_of_a_missing_one(void **state)
+{
+    run_as_nobody(replay_missing_parent);
 }
 
 static void test_an_error_keeps_the_journal(void **state)
@@ -578,6 +611,8 @@ static void test_cancelling_only_stops_the_cleaning(void **state)
     assert_true(commit_replay(&scene->dest, &scene->sink, &cancel, &replayed, NULL));
     assert_true(replayed);
     assert_int_equal(scene_warned(scene, "could not be removed yet"), 1);
+    /* No second name of a file of the mirror stays behind. */
+    expect(scene, ".backapp/stage/tree/linked", "<none>");
     assert_true(commit_replay(&scene->dest, &scene->sink, NULL, &replayed, NULL));
     assert_true(remove_tree(scene->dest.state_fd, "stage", FALSE, NULL, NULL));
     assert_true(remove_tree(scene->dest.state_fd, "stage.old.0", FALSE, NULL, NULL));
@@ -594,6 +629,7 @@ int main(void)
         cmocka_unit_test(test_killed_anywhere_with_versions),
         cmocka_unit_test(test_killed_anywhere_without_stable_inodes),
         cmocka_unit_test(test_permissions_that_are_in_the_way),
+        cmocka_unit_test(test_a_forbidden_parent_of_a_missing_one),
         cmocka_unit_test(test_an_error_keeps_the_journal),
         cmocka_unit_test(test_a_staged_entry_that_is_another_is_refused),
         cmocka_unit_test(test_what_others_put_there_is_kept),

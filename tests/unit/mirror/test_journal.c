@@ -125,8 +125,9 @@ static void test_every_record_comes_back(void **state)
 static void refuse(Scene *scene, const char *data, gsize length, BackappError code)
 {
     g_autoptr(GError) error = NULL;
-    g_auto(AutoFd) fd = openat(scene->dest.state_fd, "journal", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_int_equal(write(fd, data, length), length);
+    g_auto(AutoFd) fd = openat(scene->dest.state_fd, "journal", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(pwrite(fd, data, length, 0), length);
+    assert_int_equal(ftruncate(fd, (off_t)length), 0);
     g_autoptr(Journal) journal = journal_open(scene->dest.state_fd, &error);
     assert_null(journal);
     assert_true(error_is(error, code));

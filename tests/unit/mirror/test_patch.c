@@ -159,8 +159,8 @@ static void test_a_half_applied_patch_is_completed(void **state)
 static void refuse(const Files *files, const guint8 *patch, gsize length, const char *before)
 {
     g_autoptr(GError) error = NULL;
-    assert_int_equal(ftruncate(files->patch, 0), 0);
     assert_int_equal(pwrite(files->patch, patch, length, 0), length);
+    assert_int_equal(ftruncate(files->patch, (off_t)length), 0);
     assert_false(patch_apply(files->patch, files->old, &error));
     assert_true(error_is(error, BACKAPP_ERROR_CORRUPT));
     g_autofree char *after = content(files->old);
