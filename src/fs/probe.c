@@ -16,6 +16,12 @@
 #include "fs/meta.h"
 #include "fs/remove.h"
 
+#define PLACE      "probe"
+#define NTFS_STEP  100
+#define EXFAT_STEP (10 * 1000 * 1000)
+#define FAT_STEP   (2 * G_GUINT64_CONSTANT(1000000000))
+#define ODD_TIME   1000000001 /* seconds; FAT keeps even ones only */
+
 static gboolean is_fat(const char *type)
 {
     return g_str_equal(type, "vfat") || g_str_equal(type, "msdos");
@@ -26,24 +32,43 @@ static gboolean is_weak(const char *type)
     return is_fat(type) || g_str_equal(type, "exfat") || g_str_has_prefix(type, "ntfs");
 }
 
-void probe_assume(const char *type, FsAbilities *abilities)
+/* Where inode numbers are made up by the client they may change whenever its cache is dropped. */
+static gboolean makes_up_inodes(const char *type)
+{
+    return g_str_equal(type, "fuse") || g_str_equal(type, "cifs") || g_str_equal(type, "smb") ||
+           g_str_equal(type, "9p");
+}
+
+static guint64 usual_granularity(const char *type)
+{
+    if (is_fat(type))
+        return FAT_STEP;
+    if (g_str_equal(type, "exfat"))
+        return EXFAT_STEP;
+    return is_weak(type) ? NTFS_STEP : 1;
+}
+
+static gboolean has_no_attr(int fd, const char *name)
+{
+    return fgetxattr(fd, name, NULL, 0) < 0 && errno == EOPNOTSUPP;
+}
+
+void probe_look(int fd, const char *type, FsAbilities *abilities)
 {
     gboolean strong = !is_weak(type);
     *abilities = (FsAbilities){.symlinks = strong,
                                .hard_links = strong,
                                .owners = strong,
                                .modes = strong,
-                               .xattrs = strong,
-                               .acls = strong,
+                               .xattrs = strong && (fd < 0 || !has_no_attr(fd, "user.backapp")),
+                               .acls = strong && (fd < 0 || !has_no_attr(fd, "system.posix_acl_access")),
                                .fifos = strong,
-                               .devices = strong,
+                               .devices = strong && geteuid() == 0,
                                .case_sensitive = strong,
                                .any_name = strong,
-                               .stable_inodes = strong,
+                               .stable_inodes = strong && !makes_up_inodes(type),
                                .reflink = g_str_equal(type, "btrfs") || g_str_equal(type, "xfs"),
-                               .mtime_granularity_ns = strong         ? 1
-                                                       : is_fat(type) ? 2 * G_GUINT64_CONSTANT(1000000000)
-                                                                      : 10 * 1000 * 1000,
+                               .mtime_granularity_ns = usual_granularity(type),
                                .max_file_size = is_fat(type) ? G_MAXUINT32 : G_MAXUINT64};
 }
 
@@ -72,16 +97,16 @@ static gboolean keeps_owner(int fd)
 /* The coarsest of the usual steps that a time with all digits survives. */
 static guint64 time_granularity(int fd, guint64 assumed)
 {
-    struct timespec times[2] = {{.tv_sec = 1000000001, .tv_nsec = 123456789},
-                                {.tv_sec = 1000000001, .tv_nsec = 123456789}};
+    const struct timespec odd = {.tv_sec = ODD_TIME, .tv_nsec = 123456789};
+    const struct timespec times[2] = {odd, odd};
+    const guint64 steps[] = {1, NTFS_STEP, 1000, 1000 * 1000, EXFAT_STEP};
     struct stat st;
     if (utimensat(fd, "file", times, AT_SYMLINK_NOFOLLOW) != 0 || fstatat(fd, "file", &st, AT_SYMLINK_NOFOLLOW) != 0)
         return assumed;
-    if (st.st_mtim.tv_sec != 1000000001)
-        return 2 * G_GUINT64_CONSTANT(1000000000);
-    const guint64 steps[] = {1, 100, 1000, 1000 * 1000, 10 * 1000 * 1000};
+    if (st.st_mtim.tv_sec != ODD_TIME)
+        return FAT_STEP;
     for (guint i = 0; i < G_N_ELEMENTS(steps); i++) {
-        if ((guint64)st.st_mtim.tv_nsec == 123456789 / steps[i] * steps[i])
+        if (st.st_mtim.tv_nsec == odd.tv_nsec / (gint64)steps[i] * (gint64)steps[i])
             return steps[i];
     }
     return 1000 * 1000 * 1000;
@@ -104,11 +129,29 @@ static gboolean keeps_acl(int dir_fd)
     return keeps_attr(dir_fd, "system.posix_acl_access", acl, sizeof acl);
 }
 
+static gboolean is_listed(const DirNames *names, const char *name)
+{
+    for (guint i = 0; i < dir_names_count(names); i++) {
+        if (g_str_equal(dir_names_get(names, i), name))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* Some file systems take a name and make another one of it, and find the file by both: so the listing decides. The last
+ * name is an e with an accent, composed, which some decompose. */
 static gboolean keeps_names(int fd)
 {
-    const char *const names[] = {"a:b?c*d\\e", "dot.", "bytes\xff\xfe"};
-    for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
-        if (!make_file(fd, names[i]) || faccessat(fd, names[i], F_OK, 0) != 0)
+    static const char *const wanted[] = {"a:b?c*d\\e", "dot.", "bytes\xff\xfe", "\xc3\xa9"};
+    g_auto(DirNames) names = {0};
+    for (guint i = 0; i < G_N_ELEMENTS(wanted); i++) {
+        if (!make_file(fd, wanted[i]))
+            return FALSE;
+    }
+    if (!dir_names_read(fd, &names, NULL, NULL))
+        return FALSE;
+    for (guint i = 0; i < G_N_ELEMENTS(wanted); i++) {
+        if (!is_listed(&names, wanted[i]))
             return FALSE;
     }
     return TRUE;
@@ -146,7 +189,6 @@ static gboolean tried(gboolean worked, int *broken)
 /* 0, or the errno of a trial that a broken or full disk stopped: a guess from it would lose data silently. */
 static int try_all(int fd, const char *type, FsAbilities *abilities)
 {
-    gboolean is_fuse = g_str_equal(type, "fuse");
     int broken = 0;
     errno = 0;
     abilities->symlinks = tried(symlinkat("target", fd, "symlink") == 0, &broken);
@@ -160,8 +202,7 @@ static int try_all(int fd, const char *type, FsAbilities *abilities)
     abilities->case_sensitive = faccessat(fd, "FILE", F_OK, AT_SYMLINK_NOFOLLOW) != 0;
     errno = 0;
     abilities->any_name = tried(keeps_names(fd), &broken);
-    /* A FUSE file system may forget inode numbers whenever its cache is dropped. */
-    abilities->stable_inodes = !is_weak(type) && !is_fuse && tried(keeps_inodes(fd), &broken);
+    abilities->stable_inodes = !is_weak(type) && !makes_up_inodes(type) && tried(keeps_inodes(fd), &broken);
     abilities->reflink = tried(can_reflink(fd), &broken);
     abilities->mtime_granularity_ns = time_granularity(fd, abilities->mtime_granularity_ns);
     tried(errno == 0, &broken);
@@ -170,19 +211,17 @@ static int try_all(int fd, const char *type, FsAbilities *abilities)
 
 gboolean probe_abilities(int dir_fd, const char *type, FsAbilities *abilities, GError **error)
 {
-    char name[32];
-    g_snprintf(name, sizeof name, "probe.%d", (int)getpid());
-    probe_assume(type, abilities);
-    if (!remove_tree(dir_fd, name, FALSE, NULL, error))
+    probe_look(-1, type, abilities);
+    if (!remove_tree(dir_fd, PLACE, FALSE, NULL, error))
         return FALSE;
-    if (mkdirat(dir_fd, name, 0700) != 0)
+    if (mkdirat(dir_fd, PLACE, 0700) != 0)
         return error_set_errno(error, errno, "cannot try what the file system can hold");
-    g_auto(AutoFd) fd = dir_open(dir_fd, name, error);
+    g_auto(AutoFd) fd = dir_open(dir_fd, PLACE, error);
     gboolean good = fd >= 0;
     if (good && !make_file(fd, "file"))
         good = error_set_errno(error, errno, "cannot write a file to try what the file system can hold");
     int broken = good ? try_all(fd, type, abilities) : 0;
     if (broken != 0)
         good = error_set_errno(error, broken, "cannot try what the file system can hold");
-    return remove_tree(dir_fd, name, FALSE, NULL, good ? error : NULL) && good;
+    return remove_tree(dir_fd, PLACE, FALSE, NULL, good ? error : NULL) && good;
 }

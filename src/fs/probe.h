@@ -19,9 +19,10 @@ typedef struct {
     guint64 max_file_size;        /* G_MAXUINT64 if there is no small limit */
 } FsAbilities;
 
-/* Tries everything in a fresh subdirectory of dir_fd that is removed again. `type` is FsFacts.type. FALSE if nothing
- * can be written there. */
+/* Tries everything in a fresh subdirectory "probe" of dir_fd that is removed again; one that is left of a killed run is
+ * removed first, so one caller at a time. `type` is FsFacts.type. FALSE if nothing can be written there. */
 gboolean probe_abilities(int dir_fd, const char *type, FsAbilities *abilities, GError **error);
 
-/* What can be assumed of a file system of this type without writing to it. */
-void probe_assume(const char *type, FsAbilities *abilities);
+/* What can be assumed of a file system of this type, and seen at the open directory fd (-1: there is none), without
+ * writing to it. */
+void probe_look(int fd, const char *type, FsAbilities *abilities);

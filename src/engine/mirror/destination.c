@@ -15,10 +15,13 @@
 #include "fs/dir.h"
 #include "fs/meta.h"
 
-#define MARKER_MAX  4096
-#define STATE_MAX   (1024 * 1024)
-#define ID_MAX      64
-#define SOURCES_MAX 10000
+#define MARKER_VERSION 1
+#define MARKER_MAX     4096
+#define STATE_MAX      (1024 * 1024)
+#define ID_MAX         64
+#define SOURCES_MAX    10000
+
+#define ID_CHARACTERS "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_."
 
 static const char *const DRIVE_PLACES[] = {"/media", "/mnt", "/run/media"};
 
@@ -26,32 +29,50 @@ static const char *const DRIVE_PLACES[] = {"/media", "/mnt", "/run/media"};
 typedef struct {
     Destination public;
     Lock *lock;
+    AutoFd parent_fd; /* of a directory that is not there yet; else -1 */
+    char *base;       /* its name in there */
 } Opened;
 
-/* Opens the directory; makes its last component if its parent is there. root_fd stays -1 in a dry run on nothing. */
-static gboolean open_root(Destination *dest, const char *path, const DestinationOptions *options, GError **error)
+/* The directory is not there: finds the one it would be made in. *path is where it will be, symlinks resolved, so that
+ * what is said of an absent drive's place holds for a link into it too. */
+static gboolean open_parent(Opened *opened, const char *path, const char *name, GError **error)
 {
+    g_autofree char *trimmed = g_strdup(path);
+    for (gsize length = strlen(trimmed); length > 1 && trimmed[length - 1] == '/'; length--)
+        trimmed[length - 1] = '\0';
+    g_autofree char *base = g_path_get_basename(trimmed);
+    g_autofree char *parent = g_path_get_dirname(trimmed);
+    struct stat st;
+    if (lstat(trimmed, &st) == 0)
+        return error_set(
+            error, BACKAPP_ERROR_NOT_FOUND,
+            "the destination %s is a symbolic link to something that does not exist: mount the drive it is "
+            "on, or remove the link",
+            name);
+    opened->parent_fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (opened->parent_fd < 0 || g_str_equal(base, ".") || g_str_equal(base, ".."))
+        return error_set_errno(error, ENOENT, "the destination %s does not exist, nor does the directory above it",
+                               name);
+    char *real = realpath(parent, NULL);
+    g_autofree char *clean = g_canonicalize_filename(parent, NULL);
+    opened->public.path = g_build_filename(real != NULL ? real : clean, base, NULL);
+    opened->base = g_steal_pointer(&base);
+    free(real);
+    return TRUE;
+}
+
+/* Opens the directory, or the one that it will be made in. */
+static gboolean open_root(Opened *opened, const char *path, const DestinationOptions *options, GError **error)
+{
+    Destination *dest = &opened->public;
     g_autofree char *name = human_name(path, -1);
     if (path[0] == '\0')
         return error_set(error, BACKAPP_ERROR_INVALID, "the destination is empty: give the path of a directory");
     dest->root_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dest->root_fd < 0 && errno == ENOTDIR)
         return error_set(error, BACKAPP_ERROR_INVALID, "the destination %s is not a directory", name);
-    if (dest->root_fd < 0 && errno == ENOENT && !options->existing_only) {
-        g_autofree char *clean = g_canonicalize_filename(path, NULL);
-        g_autofree char *parent = g_path_get_dirname(clean);
-        struct stat st;
-        if (stat(parent, &st) != 0)
-            return error_set_errno(error, errno, "the destination %s does not exist, nor does the directory above it",
-                                   name);
-        if (options->dry_run) {
-            dest->path = g_steal_pointer(&clean);
-            return TRUE;
-        }
-        if (mkdir(clean, 0755) != 0)
-            return error_set_errno(error, errno, "cannot make the destination %s", name);
-        dest->root_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    }
+    if (dest->root_fd < 0 && errno == ENOENT && !options->existing_only)
+        return open_parent(opened, path, name, error);
     if (dest->root_fd < 0)
         return error_set_errno(error, errno, "cannot open the destination %s", name);
     char *real = realpath(path, NULL);
@@ -60,30 +81,64 @@ static gboolean open_root(Destination *dest, const char *path, const Destination
     return TRUE;
 }
 
-static gboolean check_writable(const Destination *dest, const DestinationOptions *options, GError **error)
+/* Makes the directory if it is not there, now that nothing speaks against it. */
+static gboolean make_root(Opened *opened, const DestinationOptions *options, GError **error)
 {
-    if (options->dry_run || dest->root_fd < 0)
+    Destination *dest = &opened->public;
+    if (dest->root_fd >= 0 || options->dry_run)
+        return TRUE;
+    if (mkdirat(opened->parent_fd, opened->base, 0755) != 0 && errno != EEXIST)
+        return error_set_errno(error, errno, "cannot make the destination %s", dest->path);
+    dest->root_fd = openat(opened->parent_fd, opened->base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return dest->root_fd >= 0 || error_set_errno(error, errno, "cannot open the destination %s", dest->path);
+}
+
+static gboolean check_writable(const Opened *opened, const DestinationOptions *options, GError **error)
+{
+    const Destination *dest = &opened->public;
+    int fd = dest->root_fd >= 0 ? dest->root_fd : opened->parent_fd;
+    if (options->dry_run)
         return TRUE;
     if (dest->facts.read_only)
         return error_set(error, BACKAPP_ERROR_DENIED,
                          "cannot write %s: its file system is mounted read-only; mount it writable", dest->path);
-    if (faccessat(dest->root_fd, ".", W_OK | X_OK, AT_EACCESS) != 0)
+    if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) != 0)
         return error_set_errno(error, errno, "cannot write %s", dest->path);
     return TRUE;
+}
+
+/* An id goes into messages and into records, so it is one plain word. */
+static gboolean is_id(const char *id)
+{
+    gsize length = strlen(id);
+    return length > 0 && length <= ID_MAX && strspn(id, ID_CHARACTERS) == length;
 }
 
 /* Reads the marker's id. NOT_FOUND if there is none. */
 static char *read_marker(const Destination *dest, GError **error)
 {
     g_autofree char *data = NULL;
+    g_autoptr(GError) local = NULL;
     gsize length = 0;
-    if (!atomic_read(dest->root_fd, DESTINATION_MARKER, MARKER_MAX, &data, &length, error))
+    if (!atomic_read(dest->root_fd, DESTINATION_MARKER, MARKER_MAX, &data, &length, &local)) {
+        gboolean strange = error_is(local, BACKAPP_ERROR_CONFLICT) || error_is(local, BACKAPP_ERROR_INVALID);
+        if (strange)
+            error_set(error, BACKAPP_ERROR_INVALID, "%s/%s is not a plain file: move it away", dest->path,
+                      DESTINATION_MARKER);
+        else
+            g_propagate_prefixed_error(error, g_steal_pointer(&local), "the destination %s: ", dest->path);
         return NULL;
+    }
     json_t *json = json_loadb(data, length, JSON_REJECT_DUPLICATES, NULL);
     const char *id = json_string_value(json_object_get(json, "id"));
-    char *copy = id != NULL && id[0] != '\0' && strlen(id) <= ID_MAX ? g_strdup(id) : NULL;
+    json_int_t version = json_integer_value(json_object_get(json, "version"));
+    char *copy = id != NULL && is_id(id) && version == MARKER_VERSION ? g_strdup(id) : NULL;
     json_decref(json);
-    if (copy == NULL)
+    if (copy == NULL && version > MARKER_VERSION)
+        error_set(error, BACKAPP_ERROR_INVALID,
+                  "%s/%s has version %" JSON_INTEGER_FORMAT ": use a newer BackApp for it", dest->path,
+                  DESTINATION_MARKER, version);
+    else if (copy == NULL)
         error_set(error, BACKAPP_ERROR_CORRUPT,
                   "%s/%s is damaged: if this is the right drive, remove that file and run again with --force",
                   dest->path, DESTINATION_MARKER);
@@ -104,26 +159,30 @@ static gboolean write_marker(Destination *dest, GError **error)
     return TRUE;
 }
 
+static gboolean is_drive_place(const char *path)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(DRIVE_PLACES); i++) {
+        if (g_str_equal(path, DRIVE_PLACES[i]))
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* TRUE if the path lies where drives are mounted and no mount is there: neither it nor anything between it and that
- * place. */
+ * place. What is mounted above the place does not count: /run, which holds /run/media, is a file system of its own. */
 static gboolean looks_unmounted(const char *path)
 {
-    gboolean drive_place = FALSE;
-    for (guint i = 0; i < G_N_ELEMENTS(DRIVE_PLACES); i++) {
-        gsize length = strlen(DRIVE_PLACES[i]);
-        drive_place |= strncmp(path, DRIVE_PLACES[i], length) == 0 && path[length] == '/';
-    }
-    gboolean in_fstab = FALSE;
     g_autofree char *at = g_strdup(path);
     while (!g_str_equal(at, "/")) {
         if (facts_is_mount_point(at))
             return FALSE;
-        in_fstab |= facts_in_fstab(at, NULL);
+        if (is_drive_place(at) || facts_in_fstab(at, NULL))
+            return TRUE;
         char *parent = g_path_get_dirname(at);
         g_free(at);
         at = parent;
     }
-    return drive_place || in_fstab;
+    return FALSE;
 }
 
 static gboolean refuse(gboolean *refused, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
@@ -141,6 +200,7 @@ static gboolean refuse(gboolean *refused, GError **error, const char *format, ..
 static gboolean check_identity(Destination *dest, const DestinationOptions *options, gboolean *refused, GError **error)
 {
     g_autoptr(GError) local = NULL;
+    g_clear_pointer(&dest->id, g_free);
     if (dest->root_fd >= 0) {
         dest->id = read_marker(dest, &local);
         if (dest->id == NULL && !error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
@@ -216,11 +276,12 @@ static gboolean open_state_dir(Destination *dest, const DestinationOptions *opti
     return !made || make_plain(dest->state_fd, dest->path, error);
 }
 
-static gboolean read_facts(Destination *dest, GError **error)
+static gboolean read_facts(Opened *opened, GError **error)
 {
+    Destination *dest = &opened->public;
     FileMeta meta;
     if (dest->root_fd < 0)
-        return TRUE;
+        return facts_read(opened->parent_fd, &dest->facts, error);
     if (!facts_read(dest->root_fd, &dest->facts, error) || !meta_read(dest->root_fd, "", &meta, error))
         return FALSE;
     dest->dev = meta.dev;
@@ -228,20 +289,40 @@ static gboolean read_facts(Destination *dest, GError **error)
     return TRUE;
 }
 
+/* On a full disk nothing can be tried, but what makes space has to go on: a run that was committed, an old stage. */
+static gboolean find_abilities(Destination *dest, RunSink *sink, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    if (probe_abilities(dest->state_fd, dest->facts.type, &dest->abilities, &local))
+        return TRUE;
+    if (!error_is(local, BACKAPP_ERROR_NO_SPACE)) {
+        g_propagate_prefixed_error(error, g_steal_pointer(&local), "the destination %s: ", dest->path);
+        return FALSE;
+    }
+    sink->warning(sink, "note", NULL,
+                  "the destination is full; what its file system can hold is assumed from the type of it");
+    probe_look(dest->root_fd, dest->facts.type, &dest->abilities);
+    return TRUE;
+}
+
 /* What writes: lock, marker, probe. */
-static gboolean take_over(Opened *opened, const DestinationOptions *options, RunSink *sink, GError **error)
+static gboolean take_over(Opened *opened, const DestinationOptions *options, RunSink *sink, gboolean *refused,
+                          GError **error)
 {
     Destination *dest = &opened->public;
     if (options->dry_run) {
-        probe_assume(dest->facts.type, &dest->abilities);
+        probe_look(dest->root_fd, dest->facts.type, &dest->abilities);
         return TRUE;
     }
-    opened->lock = lock_take(dest->state_fd, dest->path, sink, error);
+    opened->lock = lock_take(dest->state_fd, dest->facts.type, dest->path, sink, error);
     if (opened->lock == NULL)
+        return FALSE;
+    /* Again, for another first run may have marked it while this one had no lock. */
+    if (!check_identity(dest, options, refused, error))
         return FALSE;
     if (dest->id == NULL && !options->existing_only && !write_marker(dest, error))
         return FALSE;
-    return probe_abilities(dest->state_fd, dest->facts.type, &dest->abilities, error);
+    return find_abilities(dest, sink, error);
 }
 
 gboolean destination_open(const char *path, const DestinationOptions *options, RunSink *sink, Destination **dest,
@@ -249,21 +330,14 @@ gboolean destination_open(const char *path, const DestinationOptions *options, R
 {
     Opened *opened = g_new0(Opened, 1);
     g_autoptr(Destination) public = &opened->public;
-    public->root_fd = public->state_fd = -1;
+    public->root_fd = public->state_fd = opened->parent_fd = -1;
     *refused = FALSE;
     *dest = NULL;
-    g_autofree char *clean = g_canonicalize_filename(path, NULL);
-    /* Before the last component is made: an unmounted drive must not be written to. */
-    if (path[0] != '\0' && !options->existing_only && !options->force && access(clean, F_OK) != 0 &&
-        looks_unmounted(clean))
-        return refuse(
-            refused, error,
-            "the drive is not mounted: %s is a place for drives, but no file system is mounted there; mount the "
-            "drive, or pass --force to write there all the same",
-            clean);
-    if (!open_root(public, path, options, error) || !read_facts(public, error) ||
-        !check_identity(public, options, refused, error) || !check_writable(public, options, error) ||
-        !open_state_dir(public, options, error) || !take_over(opened, options, sink, error))
+    /* The directory is made last: an absent drive's place must not be written to. */
+    if (!open_root(opened, path, options, error) || !read_facts(opened, error) ||
+        !check_identity(public, options, refused, error) || !check_writable(opened, options, error) ||
+        !make_root(opened, options, error) || !read_facts(opened, error) || !open_state_dir(public, options, error) ||
+        !take_over(opened, options, sink, refused, error))
         return FALSE;
     *dest = g_steal_pointer(&public);
     return TRUE;
@@ -277,6 +351,8 @@ void destination_close(Destination *dest)
     lock_release(opened->lock);
     fd_clear(&dest->state_fd);
     fd_clear(&dest->root_fd);
+    fd_clear(&opened->parent_fd);
+    g_free(opened->base);
     g_free(dest->path);
     g_free(dest->id);
     g_free(opened);

@@ -1,6 +1,6 @@
 /*
  * A mirror's destination: the open directory, its identity, its lock, and the folder `.backapp` where the engine keeps
- * its state (docs/formats/mirror.md):
+ * its state (docs/formats/destination.md):
  *
  *   .backapp-destination    the marker: one line of JSON {"version":1,"id":"<uuid>","created":"<RFC 3339>"}
  *   .backapp/lock           owner of the running job
@@ -36,25 +36,26 @@ typedef struct {
     const char *expected_id; /* from the config or the shell's record; NULL: not known */
     gboolean force;          /* adopts another id, accepts what looks like an unmounted drive */
     gboolean dry_run;        /* creates and changes nothing */
-    gboolean
-        existing_only; /* for recover and verify: NOT_FOUND if there is no .backapp, INVALID if it is no directory */
+    gboolean existing_only;  /* for recover and verify: NOT_FOUND if there is no .backapp */
 } DestinationOptions;
 
 /* Opens `path`; a missing last component is created if its parent exists (in a dry run *dest then has root_fd -1).
  * Checked before anything is written:
- *   INVALID   it is empty or not a directory, or .backapp is none
+ *   INVALID   it is empty or not a directory, .backapp is none, or the marker is no plain file
+ *   CORRUPT   the marker is damaged
  *   DENIED    it is not writable, or its file system is mounted read-only
  *   CONFLICT  with *refused: the drive is not mounted (expected_id is given, or the path is below /media, /mnt, /run/media
  *             or in fstab, and there is no marker), or the marker has another id than expected_id
- * Then .backapp (0700, no inherited ACL or group) and the marker are made, the lock is taken and the abilities are
- * probed. LOCKED names host, pid and start of the owner; a dead owner's lock is taken over. */
+ *   NOT_FOUND it is a symbolic link to nothing
+ * Then a missing directory, .backapp (0700, no inherited ACL or group) and the marker are made, the lock is taken and
+ * the abilities are probed. LOCKED names host, pid and start of the owner; a dead owner's lock is taken over. */
 gboolean destination_open(const char *path, const DestinationOptions *options, RunSink *sink, Destination **dest,
                           gboolean *refused, GError **error);
 
 /* Refuses sources that overlap with the destination, by identity of the directories (not by spelling): the same
  * directory, the destination inside a source (unless the source's walk never gets there is not considered), a source
  * inside the destination, a source twice; and a source that does not exist or is no directory. source_fds gets one open
- * descriptor a source (the caller closes). The destination may not exist yet (dest_path). */
+ * descriptor a source (the caller closes). The destination may not exist yet (dest_path); NULL: it is on another host. */
 gboolean destination_check_sources(const char *const *sources, const char *dest_path, GArray *source_fds,
                                    GError **error);
 

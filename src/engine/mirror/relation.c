@@ -123,7 +123,7 @@ gboolean destination_check_sources(const char *const *sources, const char *dest_
                                    GError **error)
 {
     gboolean dest_exists = FALSE;
-    g_auto(AutoFd) dest_fd = open_destination(dest_path, &dest_exists);
+    g_auto(AutoFd) dest_fd = dest_path ? open_destination(dest_path, &dest_exists) : -1;
     for (guint i = 0; sources[i] != NULL; i++) {
         int fd = open_source(sources[i], error);
         if (fd < 0)
@@ -149,9 +149,10 @@ char **destination_source_folders(const char *const *sources, GError **error)
         g_autofree char *clean = g_canonicalize_filename(sources[i], NULL);
         g_autofree char *base = count == 1 ? g_strdup("") : g_path_get_basename(clean);
         g_autofree char *name = human_name(base, -1);
+        g_autofree char *shown = human_name(sources[i], -1);
         if (count > 1 && (g_str_equal(base, "/") || g_str_has_prefix(base, DESTINATION_STATE_DIR))) {
             error_set(error, BACKAPP_ERROR_INVALID,
-                      "the source %s cannot be one of several: it would have no folder of its own", sources[i]);
+                      "the source %s cannot be one of several: it would have no folder of its own", shown);
             return NULL;
         }
         for (guint j = 0; j < folders->len; j++) {
