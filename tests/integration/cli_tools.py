@@ -238,6 +238,9 @@ def own_mounts():
 def main(name, cases):
     """Runs the cases, prints a line for each, and returns the exit code."""
     failed = skipped = 0
+    if not os.access(BACKAPP, os.X_OK):
+        print(f"not ok {name}/program: {BACKAPP} is not there: build it, or name it in BACKAPP", flush=True)
+        return 1
     for case in cases:
         title = f"{name}/{case.__name__.removeprefix('test_')}"
         try:

@@ -3,10 +3,11 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 
-from cli_tools import Place, Terminal, children, end, everything, run_module, text, tree, wait_for, wait_for_text
+from cli_tools import Place, Skip, Terminal, children, end, everything, run_module, text, tree, wait_for, wait_for_text
 
 RATE = "256"  # KiB a second: copying SIZE takes four seconds, and every case is over as soon as it has seen enough
 SIZE = 1 << 20
@@ -98,6 +99,24 @@ def test_signals_cancel():
             if number == signal.SIGINT:
                 assert "completed in" in place.mirror()
                 assert tree(place.dst) == tree(place.src)
+
+
+def test_cancel_of_the_rsync_program():
+    if not shutil.which("rsync"):
+        raise Skip("rsync is not installed")
+    with Place() as place:
+        fill(place)
+        process = place.start("mirror", "--engine=rsync", "--bwlimit", RATE, place.src, place.dst)
+        try:
+            wait_for_text(process, "copying")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            end(process)
+        assert process.returncode == 130, text(err)
+        assert "What rsync had copied so far stays" in text(err) and "unchanged" not in text(err), text(err)
+        assert place.run("mirror", "--engine=rsync", place.src, place.dst)[0] == 0
+        assert tree(place.dst) == tree(place.src)
 
 
 def test_second_signal_kills():
