@@ -97,6 +97,14 @@ gboolean rate_take(Rate *rate, guint64 bytes, const CancelFlag *cancel, GError *
     return fine;
 }
 
+guint64 rate_get(Rate *rate)
+{
+    pthread_mutex_lock(&rate->lock);
+    guint64 per_second = rate->per_second;
+    pthread_mutex_unlock(&rate->lock);
+    return per_second;
+}
+
 void rate_free(Rate *rate)
 {
     if (!rate)
