@@ -32,7 +32,7 @@ static Event *done_damaged(guint64 damaged, guint64 missing)
     g_autoptr(GError) error = NULL;
     (void)error_set(&error, BACKAPP_ERROR_CORRUPT,
                     "the mirror is not what was recorded: %" G_GUINT64_FORMAT " files are damaged, %" G_GUINT64_FORMAT
-                    " are missing (each is named in a warning); mirror again to repair it",
+                    " are missing (each is named in a warning); mirror again with --checksum to repair it",
                     damaged, missing);
     return worker_done_failed(error);
 }
