@@ -8,9 +8,9 @@ from faultlib import capture, differences, text_of
 
 
 class Variant:
-    def __init__(self, name, options, delete=True, first=False, several=False, user=None, large=200_000):
+    def __init__(self, name, options, delete=True, first=False, several=False, user=None, large=200_000, jobs=1):
         self.name, self.options, self.delete, self.first = name, options, delete, first
-        self.several, self.user, self.large = several, user, large
+        self.several, self.user, self.large, self.jobs = several, user, large, jobs
         self.versions = any(option.startswith("--keep-versions") for option in options)
 
 
@@ -24,7 +24,7 @@ class Scene:
         self.special = faultlib.AM_ROOT and variant.user is None
         # Our own folder appears at the root and takes its time along; of several sources none gives the root a time.
         self.root_mtime = not variant.several
-        self.arguments = ["mirror", "--jobs", "1", *variant.options, *map(str, self.sources), world.dest]
+        self.arguments = ["mirror", "--jobs", str(variant.jobs), *variant.options, *map(str, self.sources), world.dest]
 
     def prepare(self):
         """Makes the old state, keeps it, makes the new one, and compares a whole run with rsync's result."""
@@ -60,7 +60,7 @@ class Scene:
             problems = differences(capture(self.sources[0]), self.new)
         elif reference is not None:
             problems = differences(capture(reference, self.root_mtime), self.new)
-        return ["a whole run gives another result than the source or rsync:\n" + "\n".join(problems[:10])] * bool(problems)
+        return ["not the result of the source or rsync:\n" + "\n".join(problems[:10])] if problems else []
 
     def settle_owned_times(self):
         """chown by root clears set-id bits; give them back, so that the user's source has them too."""

@@ -31,6 +31,8 @@ VARIANTS = {
         Variant("inplace-versions", ["--delete", "--inplace", "--keep-versions", "30"], large=6 << 20),
         Variant("first", ["--delete"], first=True),
         Variant("several", ["--delete"], several=True),
+        # Here a number does not always mean the same call, but old or new it must be all the same.
+        Variant("threads", ["--delete"], jobs=4),
         Variant("user", ["--delete", "--keep-versions", "30"], user=NOBODY),
     )
 }

@@ -93,9 +93,10 @@ def inject(name, report):
             if len(problems) >= MAX_PROBLEMS:
                 problems.append("stopped here")
                 break
-        report.case(f"diskfull/{name}: at {len(points)} of {len(calls)} calls, {failed} runs failed as they must", problems)
+        report.case(f"diskfull/{name}: at {len(points)} of {len(calls)} calls, {failed} runs failed", problems)
         if not problems:
-            report.case(f"diskfull/{name}: most failures are noticed", [] if failed * 2 > len(points) else [f"only {failed}"])
+            few = [] if failed * 2 > len(points) else [f"only {failed}"]
+            report.case(f"diskfull/{name}: most failures are noticed", few)
 
 
 def fill(path, left):

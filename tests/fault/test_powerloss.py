@@ -8,9 +8,9 @@ cut, and `--recover` and the next run must give the old state or the new one, ne
 What this models: the copy holds what the block layer had handed to the disk by then. Data and metadata that were only
 in the page cache are lost, which is what fsync, syncfs and their order are there for. What the block layer has handed
 over counts as durable, also without a flush of the drive's own cache, and in the order in which it was handed over: a
-drive that loses or reorders its cache is not modelled. At two points of three some of the new data is pushed out first,
-without its metadata or with the file system's own log, because a kernel may write back anything at any time. The files are copied until two copies are
-equal, so that background write-back cannot tear them.
+drive that loses or reorders its cache is not modelled. At two points of three some of the new data is pushed out
+first, without its metadata or with the file system's own log, because a kernel may write back anything at any time.
+The files are copied until two copies are equal, so that background write-back cannot tear them.
 
 The runs after the cut see another boot id, since that is how the program tells that its staged data may be gone.
 
