@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -37,6 +36,15 @@ char *versions_name(Destination *dest, gint64 now_s)
     }
 }
 
+/* The number that so many digits at `text` make. */
+static int digits(const char *text, guint count)
+{
+    int value = 0;
+    for (guint i = 0; i < count; i++)
+        value = value * 10 + g_ascii_digit_value(text[i]);
+    return value;
+}
+
 /* Reads "2026-11-21T131500Z" or "2026-11-21T131500Z-2". FALSE for everything else. */
 static gboolean parse_name(const char *name, Version *version)
 {
@@ -46,10 +54,8 @@ static gboolean parse_name(const char *name, Version *version)
         if (!fits)
             return FALSE;
     }
-    int part[6];
-    if (sscanf(name, "%4d-%2d-%2dT%2d%2d%2dZ", &part[0], &part[1], &part[2], &part[3], &part[4], &part[5]) != 6)
-        return FALSE;
-    g_autoptr(GDateTime) time = g_date_time_new_utc(part[0], part[1], part[2], part[3], part[4], part[5]);
+    g_autoptr(GDateTime) time = g_date_time_new_utc(digits(name, 4), digits(name + 5, 2), digits(name + 8, 2),
+                                                    digits(name + 11, 2), digits(name + 13, 2), digits(name + 15, 2));
     if (time == NULL)
         return FALSE;
     *version = (Version){.time = g_date_time_to_unix(time), .number = 1, .name = name};

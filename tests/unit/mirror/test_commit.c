@@ -33,22 +33,22 @@ static void step(void)
         _exit(99);
 }
 
-int renameat(int from_fd, const char *from, int to_fd, const char *to)
+int renameat(int oldfd, const char *old, int newfd, const char *new)
 {
     step();
-    return (int)syscall(SYS_renameat2, from_fd, from, to_fd, to, 0);
+    return (int)syscall(SYS_renameat2, oldfd, old, newfd, new, 0);
 }
 
-int unlinkat(int fd, const char *name, int flags)
+int unlinkat(int fd, const char *name, int flag)
 {
     step();
-    return (int)syscall(SYS_unlinkat, fd, name, flags);
+    return (int)syscall(SYS_unlinkat, fd, name, flag);
 }
 
-int mkdirat(int fd, const char *name, mode_t mode)
+int mkdirat(int fd, const char *path, mode_t mode)
 {
     step();
-    return (int)syscall(SYS_mkdirat, fd, name, mode);
+    return (int)syscall(SYS_mkdirat, fd, path, mode);
 }
 
 int fchmod(int fd, mode_t mode)
@@ -63,16 +63,16 @@ int futimens(int fd, const struct timespec times[2])
     return (int)syscall(SYS_utimensat, fd, NULL, times, 0);
 }
 
-int utimensat(int fd, const char *name, const struct timespec times[2], int flags)
+int utimensat(int fd, const char *path, const struct timespec times[2], int flags)
 {
     step();
-    return (int)syscall(SYS_utimensat, fd, name, times, flags);
+    return (int)syscall(SYS_utimensat, fd, path, times, flags);
 }
 
-ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
+ssize_t pwrite(int fd, const void *buf, size_t nbytes, off_t offset)
 {
     step();
-    return (ssize_t)syscall(SYS_pwrite64, fd, data, length, offset);
+    return (ssize_t)syscall(SYS_pwrite64, fd, buf, nbytes, offset);
 }
 
 int ftruncate(int fd, off_t length)
