@@ -380,7 +380,8 @@ gboolean destination_save_state(Destination *dest, const char *const *sources, G
     }
     g_autoptr(GDateTime) now = g_date_time_new_now_utc();
     g_autofree char *completed = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
-    json_t *json = json_pack("{s:i, s:s, s:o}", "version", 1, "completed", completed, "sources", list);
+    json_t *json = json_pack("{s:i, s:s, s:I, s:I, s:o}", "version", 1, "completed", completed, "files",
+                             (json_int_t)dest->known_files, "bytes", (json_int_t)dest->known_bytes, "sources", list);
     char *text = json != NULL ? json_dumps(json, JSON_INDENT(1)) : NULL;
     json_decref(json);
     if (text == NULL)
@@ -403,13 +404,27 @@ static char *load_source(const json_t *entry)
                                                                            : NULL;
 }
 
-char **destination_load_sources(Destination *dest)
+/* state.json; NULL if there is none that can be read. */
+static json_t *read_state(const Destination *dest)
 {
     g_autofree char *data = NULL;
     gsize length = 0;
     if (dest->state_fd < 0 || !atomic_read(dest->state_fd, "state.json", STATE_MAX, &data, &length, NULL))
         return NULL;
-    json_t *json = json_loadb(data, length, JSON_REJECT_DUPLICATES, NULL);
+    return json_loadb(data, length, JSON_REJECT_DUPLICATES, NULL);
+}
+
+void destination_load_totals(Destination *dest)
+{
+    json_t *json = read_state(dest);
+    dest->known_files = (guint64)MAX(0, json_integer_value(json_object_get(json, "files")));
+    dest->known_bytes = (guint64)MAX(0, json_integer_value(json_object_get(json, "bytes")));
+    json_decref(json);
+}
+
+char **destination_load_sources(Destination *dest)
+{
+    json_t *json = read_state(dest);
     json_t *list = json_object_get(json, "sources");
     g_autoptr(GPtrArray) sources = g_ptr_array_new_with_free_func(g_free);
     for (gsize i = 0; i < json_array_size(list) && i < SOURCES_MAX; i++) {

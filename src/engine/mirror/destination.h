@@ -29,7 +29,8 @@ typedef struct {
     char *id;     /* marker id; NULL in a dry run without a marker */
     FsFacts facts;
     FsAbilities abilities;
-    guint64 dev, mount; /* of the root: what has others lies on another file system */
+    guint64 dev, mount;               /* of the root: what has others lies on another file system */
+    guint64 known_files, known_bytes; /* what the last complete run had in its sources; for progress only */
 } Destination;
 
 typedef struct {
@@ -70,6 +71,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Destination, destination_close)
 
 /* Remembers sources and time of a complete run in state.json (atomically). */
 gboolean destination_save_state(Destination *dest, const char *const *sources, GError **error);
+
+/* Fills known_files and known_bytes from state.json; they stay 0 if it does not tell. */
+void destination_load_totals(Destination *dest);
 
 /* The remembered sources, NULL-terminated; NULL if none are known. The caller frees with g_strfreev. */
 char **destination_load_sources(Destination *dest);

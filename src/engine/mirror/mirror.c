@@ -175,6 +175,8 @@ static gboolean finish(MirrorRun *run, MirrorStats *stats, GError **error)
         g_prefix_error(error, "the mirror is complete, but old versions could not be removed: ");
         return FALSE;
     }
+    run->dest->known_files = stats->files_total;
+    run->dest->known_bytes = stats->bytes_total;
     if (!destination_save_state(run->dest, options->sources, error))
         return FALSE;
     return !options->verify || verify_after(run, stats, error);

@@ -192,8 +192,11 @@ static gboolean take_oldest(Verify *verify, GError **error)
     guint64 bytes = verify->bytes_done;
     g_mutex_unlock(&verify->lock);
     if (good) {
-        RunProgress progress = {
-            .files_done = verify->stats->files + 1, .bytes_done = bytes, .current_file = slot->item.path};
+        RunProgress progress = {.files_done = verify->stats->files + 1,
+                                .files_total = verify->dest->known_files,
+                                .bytes_done = bytes,
+                                .bytes_total = verify->dest->known_bytes,
+                                .current_file = slot->item.path};
         verify->sink->progress(verify->sink, &progress);
         good = count_result(verify, &slot->item, error);
     } else {
@@ -344,6 +347,8 @@ static gboolean verify_in(Destination *dest, const char *const *sources, guint j
     g_mutex_init(&verify.lock);
     g_cond_init(&verify.done);
     sink->stage(sink, "verify");
+    if (dest->known_files == 0)
+        destination_load_totals(dest);
     guint threads = jobs > 0 ? MIN(jobs, JOBS_MAX) : CLAMP(g_get_num_processors(), 1, 16);
     gboolean good = run_verify(&verify, threads, error);
     g_cond_clear(&verify.done);
