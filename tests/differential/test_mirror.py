@@ -319,7 +319,7 @@ MODES = [
          judge={"loose_layout": True}),
     Mode("xfs-inplace", ["--delete", "--inplace"], 0, 10, place="xfs", both=True, root=True, tree={"large": True},
          judge={"loose_layout": True}),
-    Mode("ext4", ["--delete"], 0, 8, place="ext4", root=True),
+    Mode("ext4", ["--delete"], 0, 8, place="ext4", root=True, tree={"long_targets": False}),
     Mode("btrfs", ["--delete"], 0, 8, place="btrfs", both=True, root=True, judge={"loose_layout": True}),
     Mode("btrfs-versions-inplace", ["--delete", "--inplace", "--keep-versions", "30"], 0, 8, place="btrfs", both=True,
          root=True, versions=True, tree={"large": True}, judge={"loose_layout": True}),

@@ -155,6 +155,18 @@ static guint64 skip_holes(const Making *making, guint64 at, guint64 size)
     return MAX(at, next - next % BLOCK);
 }
 
+/* The end of the piece that begins at `at`: at most a block, and either all hole or all data in the source, because a hole
+ * that is written with what is beside it would be filled. */
+static guint64 piece_end(const Making *making, guint64 at, guint64 size)
+{
+    guint64 end = MIN(size, at - at % BLOCK + BLOCK);
+    off_t data = lseek(making->src_fd, (off_t)at, SEEK_DATA);
+    if (data > (off_t)at)
+        return MIN(end, (guint64)data);
+    off_t hole = data < 0 ? -1 : lseek(making->src_fd, (off_t)at, SEEK_HOLE);
+    return hole > (off_t)at ? MIN(end, (guint64)hole) : end;
+}
+
 /* Compares all blocks; *size becomes what the source really had. */
 static gboolean make_blocks(Making *making, guint64 *size, GError **error)
 {
@@ -164,7 +176,7 @@ static gboolean make_blocks(Making *making, guint64 *size, GError **error)
         at = skip_holes(making, at, *size);
         if (at >= *size)
             return TRUE;
-        gsize want = (gsize)MIN(*size - at, BLOCK);
+        gsize want = (gsize)(piece_end(making, at, *size) - at);
         gssize got = read_at(making->src_fd, making->src, want, at);
         if (got < 0) {
             making->result->source_failed = TRUE;

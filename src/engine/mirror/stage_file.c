@@ -224,6 +224,10 @@ static gboolean stage_symlink(MirrorRun *run, const StageItem *item, gboolean *m
         run_warn_skipped(run, item->path, "the destination's file system keeps no symbolic links", FALSE);
         return TRUE;
     }
+    if (!*made && errno == ENAMETOOLONG) {
+        run_warn_skipped(run, item->path, "its target is longer than the destination's file system can hold", TRUE);
+        return TRUE;
+    }
     return *made || error_set_errno(error, errno, "cannot create the staged symlink %s", item->path);
 }
 
@@ -232,6 +236,11 @@ static gboolean stage_special(MirrorRun *run, const StageItem *item, gboolean *m
     *made = mknodat(item->stage_fd, item->name, item->want->mode & (S_IFMT | 0777), (dev_t)item->want->rdev) == 0;
     if (!*made && (errno == EPERM || errno == EOPNOTSUPP)) {
         run_warn_skipped(run, item->path, "a device, fifo or socket that could not be made (devices need root)", FALSE);
+        return TRUE;
+    }
+    if (!*made && errno == EINVAL) {
+        run_warn_skipped(run, item->path, "its device number is one that the destination's file system cannot hold",
+                         TRUE);
         return TRUE;
     }
     return *made || error_set_errno(error, errno, "cannot create the staged special file %s", item->path);
