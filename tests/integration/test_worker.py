@@ -333,7 +333,7 @@ def test_odd_messages_are_noted():
 
 def test_four_progress_lines_a_second():
     with Place() as place:
-        place.fill(**{f"d{number % 50}__f{number}": "x" for number in range(5000)})
+        place.fill(**{f"d{number % 50}__f{number}": "x" for number in range(2000)})
         begin = time.monotonic()
         with Worker(make_spec(place)) as worker:
             code, done = worker.finish()

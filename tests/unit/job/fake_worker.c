@@ -64,6 +64,8 @@ static int count_descriptors(void)
     DIR *dir = opendir("/proc/self/fd");
     while (dir && readdir(dir))
         count++;
+    if (dir)
+        closedir(dir);
     /* ".", ".." and the directory itself. */
     printf("{\"type\":\"warning\",\"message\":\"%d\"}\n", count - 3);
     say("{\"type\":\"done\",\"status\":\"completed\"}");
@@ -110,6 +112,7 @@ int main(void)
         return 7;
     if (is_run("garbage")) {
         say("this is no JSON");
+        say("{\"type\":\"stage\",\"name\":\"after\"}");
         say("{\"type\":\"done\",\"status\":\"completed\"}");
         return 0;
     }
