@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 
 build: ## Build the program: build/backapp (WERROR=1: warnings are errors, CC=clang: another compiler)
 	@tools/setup
-	@tools/build
+	@tools/build --program
 
 run: build ## Mirror a real directory and verify it (SOURCE=/some/dir DEST=/some/dir for your own)
 	@SOURCE='$(SOURCE)' DEST='$(DEST)' tools/run-demo
@@ -24,7 +24,7 @@ test-long: ## Run all tests in their long form (an hour or more)
 
 bench: ## Measure against rsync and cp, side by side
 	@tools/setup --bench
-	@tools/build
+	@tools/build --program
 	@bench/run
 
 lint: ## Check format, layers, headers, scripts and what static analysis finds
@@ -37,7 +37,7 @@ fmt: ## Format all C files
 
 install: ## Install to PREFIX (/usr/local), below DESTDIR if that is set
 	@tools/setup
-	@tools/build --prefix '$(PREFIX)'
+	@tools/build --program --prefix '$(PREFIX)'
 	@meson install -C $(BUILD_DIR) --no-rebuild
 
 clean: ## Remove everything that was built
