@@ -29,7 +29,7 @@ static JobSpec *make_spec(JobType type, const char *how)
 static JobChild *start(const JobSpec *spec)
 {
     g_autoptr(GError) error = NULL;
-    JobChild *child = job_child_start(STUB_WORKER, spec, 60000, &error);
+    JobChild *child = job_child_start(g_getenv("STUB_WORKER"), spec, 60000, &error);
     assert_null(error);
     return child;
 }
@@ -296,7 +296,7 @@ static pid_t start_raw(const char *how, int *in_fd, int *out_fd)
     if (pid == 0) {
         dup2(in[0], STDIN_FILENO);
         dup2(out[1], STDOUT_FILENO);
-        execl(STUB_WORKER, "backapp", "worker", NULL);
+        execl(g_getenv("STUB_WORKER"), "backapp", "worker", NULL);
         _exit(99);
     }
     close(in[0]);
@@ -360,5 +360,9 @@ int main(void)
         cmocka_unit_test(test_the_end_of_input_cancels),
         cmocka_unit_test(test_output_that_nobody_reads_cancels),
     };
+    if (!g_getenv("STUB_WORKER")) {
+        print_message("STUB_WORKER does not say where the stub worker is\n");
+        return 77;
+    }
     return cmocka_run_group_tests_name("job/worker", tests, NULL, NULL);
 }
