@@ -302,6 +302,7 @@ gboolean compare_plan(MirrorRun *run, Plan *plan, gboolean items, PlanTotals *to
                        .leave = leave_directory,
                        .visit_data = run,
                        .user_data = &emitter};
-    return walk_run(run->jobs, COMPARE_PAIR, run->dest->state_fd, &funcs, run->cancel, error) &&
+    int temp_fd = run->options->dry_run ? -1 : run->dest->state_fd;
+    return walk_run(run->jobs, COMPARE_PAIR, temp_fd, &funcs, run->cancel, error) &&
            plan_finish(plan, error);
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/human.h"
 #include "engine/mirror/extraneous.h"
 #include "engine/mirror/names.h"
 #include "engine/mirror/plan.h"
@@ -271,6 +272,8 @@ static gboolean look_at_file(Visit *visit, const char *name, const FileMeta *wan
     if (have == NULL)
         return compare_put(visit->dir, &found, error);
     set_have(&found, have);
+    if (!extraneous_check_boundary(visit->run, have, visit->scratch->str, error))
+        return FALSE;
     if (S_ISDIR(have->mode)) {
         gboolean way = FALSE;
         if (!check_displaced_directory(visit, name, &found, &way, error))
@@ -294,11 +297,26 @@ static gboolean look_at_file(Visit *visit, const char *name, const FileMeta *wan
     return compare_put(visit->dir, &found, error);
 }
 
+/* The destination, seen through a bind mount in the source: its path did not show that it lies there. */
+static gboolean check_not_destination(const Visit *visit, const FileMeta *want, GError **error)
+{
+    const Destination *dest = visit->run->dest;
+    if (want->ino != dest->ino || want->dev != dest->dev || dest->root_fd < 0)
+        return TRUE;
+    g_autofree char *name = human_name(visit->scratch->str, -1);
+    return error_set(error, BACKAPP_ERROR_INVALID,
+                     "the destination %s lies inside the source, as %s: a mirror of itself would grow without end; "
+                     "choose a destination elsewhere, or exclude it with --exclude '/%s'",
+                     dest->path, name, name);
+}
+
 /* Directories come after the files of their parent: they are kept until those are all looked at. */
 static gboolean keep_subdir(Visit *visit, const char *name, const FileMeta *want, const FileMeta *have, GError **error)
 {
     guint tag = have != NULL && S_ISDIR(have->mode) ? COMPARE_PAIR : COMPARE_NEW;
     gboolean other_fs = want->dev != visit->source_dev || want->mount != visit->source_mount;
+    if (!check_not_destination(visit, want, error))
+        return FALSE;
     if (tag == COMPARE_PAIR && !extraneous_check_boundary(visit->run, have, visit->scratch->str, error))
         return FALSE;
     if (visit->run->options->one_file_system && other_fs)
@@ -363,6 +381,8 @@ static gboolean look_at_extraneous(Visit *visit, const char *name, GError **erro
     if (!visit->run->options->delete_extraneous ||
         extraneous_is_protected(visit->run, visit->scratch->str, is_directory))
         return TRUE;
+    if (!extraneous_check_boundary(visit->run, &have, visit->scratch->str, error))
+        return FALSE;
     ExtraneousCount count = {.entries = 1, .files = 1, .bytes = S_ISREG(have.mode) ? have.size : 0};
     if (is_directory && !extraneous_count(visit->run, visit->dst_fd, name, visit->scratch->str, &count, error))
         return FALSE;

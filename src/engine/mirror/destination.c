@@ -296,6 +296,7 @@ static gboolean read_facts(Opened *opened, GError **error)
         return FALSE;
     dest->dev = meta.dev;
     dest->mount = meta.mount;
+    dest->ino = meta.ino;
     return TRUE;
 }
 

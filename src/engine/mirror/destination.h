@@ -30,6 +30,7 @@ typedef struct {
     FsFacts facts;
     FsAbilities abilities;
     guint64 dev, mount;               /* of the root: what has others lies on another file system */
+    guint64 ino;                      /* of the root; all three are 0 without one */
     guint64 known_files, known_bytes; /* what the last complete run had in its sources; for progress only */
 } Destination;
 

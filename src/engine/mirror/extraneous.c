@@ -30,7 +30,9 @@ gboolean extraneous_is_protected(const MirrorRun *run, const char *source_path, 
 
 gboolean extraneous_check_boundary(const MirrorRun *run, const FileMeta *meta, const char *path, GError **error)
 {
-    if (meta->dev == run->dest->dev && meta->mount == run->dest->mount)
+    /* Files of an overlay may have devices of their own. */
+    gboolean same_dev = meta->dev == run->dest->dev || !S_ISDIR(meta->mode);
+    if (same_dev && meta->mount == run->dest->mount)
         return TRUE;
     g_autofree char *name = human_name(path, -1);
     return error_set(error, BACKAPP_ERROR_CONFLICT,
@@ -97,6 +99,8 @@ static gboolean step(const MirrorRun *run, GArray *levels, GString *path, GError
         level->count.protected = TRUE;
     } else if (S_ISDIR(meta.mode)) {
         return push_level(run, levels, level->fd, name, path, &meta, error);
+    } else if (!extraneous_check_boundary(run, &meta, path->str, error)) {
+        return FALSE;
     } else {
         level->count.entries++;
         level->count.files++;

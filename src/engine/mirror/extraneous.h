@@ -30,5 +30,6 @@ gboolean extraneous_each_removable(const MirrorRun *run, int dst_fd, const char 
 /* TRUE if the rules say that this path of the destination is not ours to delete. */
 gboolean extraneous_is_protected(const MirrorRun *run, const char *source_path, gboolean is_directory);
 
-/* FALSE with CONFLICT if a directory of the destination is on another file system or subvolume than its root. */
+/* FALSE with CONFLICT if a directory of the destination is on another file system or subvolume than its root, or if
+ * something else of it is a mount point: neither can be renamed. */
 gboolean extraneous_check_boundary(const MirrorRun *run, const FileMeta *meta, const char *path, GError **error);

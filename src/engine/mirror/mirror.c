@@ -139,7 +139,7 @@ static gboolean stage_and_commit(MirrorRun *run, Plan *plan, const PlanTotals *t
     gint64 now_s = g_get_real_time() / G_USEC_PER_SEC;
     run_stage(run, "rsync", totals->copy_files, totals->copy_bytes);
     g_autoptr(GError) own = NULL;
-    g_autoptr(Resume) resume = resume_open(run->dest, run->sink, run->cancel, &own);
+    g_autoptr(Resume) resume = resume_open(run->dest, &run->filter, run->sink, run->cancel, &own);
     gboolean good = resume != NULL && stage_run(run, plan, resume, &own) && commit_run(run, plan, resume, now_s, &own);
     if (!good && error_is(own, BACKAPP_ERROR_NO_SPACE))
         empty_stage(run);
@@ -187,7 +187,8 @@ static gboolean run_phases(MirrorRun *run, MirrorStats *stats, GError **error)
 {
     const MirrorOptions *options = run->options;
     PlanTotals totals;
-    g_autoptr(Plan) plan = plan_new(run->dest->state_fd, error);
+    /* A dry run may not write to the destination. */
+    g_autoptr(Plan) plan = plan_new(options->dry_run ? -1 : run->dest->state_fd, error);
     if (plan == NULL)
         return FALSE;
     run_stage(run, "scan", 0, 0);

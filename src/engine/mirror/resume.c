@@ -29,17 +29,21 @@ struct Resume {
     GByteArray *buffer; /* digests not yet written */
     char *boot_id;
     guint64 checkpoints;
-    GArray *known; /* of Digest, sorted: complete files of earlier runs */
+    guint64 kept; /* what of a file is kept: part of its digest */
+    /* For each stage of an earlier run: its tree, and the complete files there (of Digest, sorted). Only the log of a
+     * stage speaks for its files, for another one may hold an unfinished file of the same name. */
+    GArray *known[OLD_STAGES];
     int old_fds[OLD_STAGES];
     int log_fd, tree_fd;
 };
 
-static Digest file_digest(const char *path, const FileMeta *source)
+static Digest file_digest(const Resume *resume, const char *path, const FileMeta *source)
 {
     guint64 numbers[] = {source->dev,      source->ino,
                          source->size,     (guint64)source->mtime_s,
                          source->mtime_ns, (guint64)source->ctime_s,
-                         source->ctime_ns, source->mode};
+                         source->ctime_ns, source->mode,
+                         resume->kept};
     XXH3_state_t *state = XXH3_createState();
     XXH3_128bits_reset(state);
     XXH3_128bits_update(state, numbers, sizeof numbers);
@@ -72,17 +76,17 @@ static void old_stage_name(char name[32], guint n)
 }
 
 /* Reads the log of one old stage. What is not surely durable is left out. */
-static void load_log(Resume *resume, int stage_fd)
+static void load_log(Resume *resume, int stage_fd, GArray *known)
 {
-    g_auto(AutoFd) fd = openat(stage_fd, "log", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    g_auto(AutoFd) fd = openat(stage_fd, "log", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     char header[HEADER_LENGTH + 1] = {0};
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0 || (guint64)st.st_size > LOG_MAX ||
+    if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || (guint64)st.st_size > LOG_MAX ||
         read(fd, header, HEADER_LENGTH) != HEADER_LENGTH || !g_str_has_prefix(header, "backapp-stage-1 "))
         return;
     g_autofree char *boot_id = g_strstrip(g_strdup(header + strlen("backapp-stage-1 ")));
     gboolean same_boot = g_str_equal(boot_id, resume->boot_id) && !g_str_equal(boot_id, "unknown");
-    guint durable = resume->known->len;
+    guint durable = 0;
     guint64 checkpoints = 0;
     Digest mark = checkpoint_digest(boot_id, 0);
     Digest digests[1024];
@@ -90,15 +94,16 @@ static void load_log(Resume *resume, int stage_fd)
     while ((got = read(fd, digests, sizeof digests)) >= (gssize)sizeof(Digest)) {
         for (gsize i = 0; i < (gsize)got / sizeof(Digest); i++) {
             if (compare_digests(&digests[i], &mark) == 0) {
-                durable = resume->known->len;
+                durable = known->len;
                 mark = checkpoint_digest(boot_id, ++checkpoints);
             } else {
-                g_array_append_val(resume->known, digests[i]);
+                g_array_append_val(known, digests[i]);
             }
         }
     }
     if (!same_boot)
-        g_array_set_size(resume->known, durable);
+        g_array_set_size(known, durable);
+    g_array_sort(known, compare_digests);
 }
 
 /* Renames stage to a free stage.old.N; the oldest goes if there are too many. */
@@ -133,10 +138,9 @@ static void load_old(Resume *resume)
         g_auto(AutoFd) stage_fd = openat(resume->dest->state_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (stage_fd < 0)
             continue;
-        load_log(resume, stage_fd);
+        load_log(resume, stage_fd, resume->known[i]);
         resume->old_fds[i] = openat(stage_fd, "tree", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     }
-    g_array_sort(resume->known, compare_digests);
 }
 
 static gboolean start_new(Resume *resume, GError **error)
@@ -163,23 +167,35 @@ static gboolean start_new(Resume *resume, GError **error)
     return TRUE;
 }
 
-Resume *resume_open(Destination *dest, RunSink *sink, const CancelFlag *cancel, GError **error)
+/* Another user gives files other owners, other filters leave out attributes. */
+static guint64 kept_of_files(const AttrsFilter *filter)
+{
+    return (guint64)geteuid() << 2 | (filter->xattrs ? 2U : 0U) | (filter->acls ? 1U : 0U);
+}
+
+Resume *resume_open(Destination *dest, const AttrsFilter *filter, RunSink *sink, const CancelFlag *cancel,
+                    GError **error)
 {
     g_autoptr(Resume) resume = g_new0(Resume, 1);
     g_mutex_init(&resume->lock);
     resume->dest = dest;
     resume->buffer = g_byte_array_new();
     resume->boot_id = facts_boot_id();
-    resume->known = g_array_new(FALSE, FALSE, sizeof(Digest));
+    resume->kept = kept_of_files(filter);
     resume->log_fd = resume->tree_fd = -1;
-    for (guint i = 0; i < OLD_STAGES; i++)
+    guint known = 0;
+    for (guint i = 0; i < OLD_STAGES; i++) {
+        resume->known[i] = g_array_new(FALSE, FALSE, sizeof(Digest));
         resume->old_fds[i] = -1;
+    }
     if (!set_aside(resume, cancel, error))
         return NULL;
     load_old(resume);
     if (!start_new(resume, error))
         return NULL;
-    if (resume->known->len > 0)
+    for (guint i = 0; i < OLD_STAGES; i++)
+        known += resume->known[i]->len;
+    if (known > 0)
         sink->warning(sink, "note", NULL, "an earlier run was interrupted; what it had copied is used again");
     return g_steal_pointer(&resume);
 }
@@ -191,13 +207,11 @@ int resume_tree_fd(const Resume *resume)
 
 gboolean resume_take(Resume *resume, const char *path, const FileMeta *source, int dir_fd, const char *name)
 {
-    if (resume->known->len == 0)
-        return FALSE;
-    Digest digest = file_digest(path, source);
-    if (bsearch(&digest, resume->known->data, resume->known->len, sizeof digest, compare_digests) == NULL)
-        return FALSE;
+    Digest digest = file_digest(resume, path, source);
     for (guint i = 0; i < OLD_STAGES; i++) {
-        if (resume->old_fds[i] < 0)
+        const GArray *known = resume->known[i];
+        if (resume->old_fds[i] < 0 || known->len == 0 ||
+            bsearch(&digest, known->data, known->len, sizeof digest, compare_digests) == NULL)
             continue;
         const char *base = NULL;
         g_auto(AutoFd) parent = dir_open_parent(resume->old_fds[i], path, &base, NULL);
@@ -227,7 +241,7 @@ static gboolean flush_log(Resume *resume, GError **error)
 
 gboolean resume_done(Resume *resume, const char *path, const FileMeta *source, GError **error)
 {
-    Digest digest = file_digest(path, source);
+    Digest digest = file_digest(resume, path, source);
     g_mutex_lock(&resume->lock);
     g_byte_array_append(resume->buffer, (const guint8 *)&digest, sizeof digest);
     gboolean good = resume->buffer->len < FLUSH_BYTES || flush_log(resume, error);
@@ -268,11 +282,12 @@ void resume_free(Resume *resume)
     /* What waits in the buffer is only a help for the next run: losing it costs a second copy, nothing else. */
     if (resume->log_fd >= 0)
         flush_log(resume, NULL);
-    for (guint i = 0; i < OLD_STAGES; i++)
+    for (guint i = 0; i < OLD_STAGES; i++) {
         fd_clear(&resume->old_fds[i]);
+        g_array_unref(resume->known[i]);
+    }
     fd_clear(&resume->log_fd);
     fd_clear(&resume->tree_fd);
-    g_array_unref(resume->known);
     g_byte_array_unref(resume->buffer);
     g_free(resume->boot_id);
     g_mutex_clear(&resume->lock);

@@ -1,8 +1,9 @@
 /*
  * What an interrupted run left in the stage and a new run may use again. The stage log (.backapp/stage/log) names each
- * complete file by a 128-bit digest of its path and its source's identity (device, inode, size, mtime, ctime), so a
- * staged file is used only for exactly the source it was made from, and only if it surely reached the disk: the machine
- * was not rebooted since, or a checkpoint (syncfs) came after it. 16 bytes of memory a file that was left.
+ * complete file by a 128-bit digest of its path, its source's identity (device, inode, size, mtime, ctime) and of what
+ * was kept of it, so a staged file is used only for exactly the source it was made from, and only if it surely reached
+ * the disk: the machine was not rebooted since, or a checkpoint (syncfs) came after it. 16 bytes of memory a file that
+ * was left.
  *
  * The stage of an interrupted run is renamed to stage.old.N; files are moved out of it one by one. At most three are
  * kept. resume_take and resume_done may be called from any thread, the others from the one that opened it.
@@ -11,12 +12,15 @@
 
 #include "base/cancel.h"
 #include "engine/mirror/destination.h"
+#include "fs/attrs.h"
 #include "fs/meta.h"
 
 typedef struct Resume Resume;
 
-/* Sets the stage aside if it has a usable log (else empties it), makes a new stage with tree/ and an empty log. */
-Resume *resume_open(Destination *dest, RunSink *sink, const CancelFlag *cancel, GError **error);
+/* Sets the stage aside, makes a new stage with tree/ and an empty log. `filter` are the attributes that this run keeps:
+ * what a run with others left is not used. */
+Resume *resume_open(Destination *dest, const AttrsFilter *filter, RunSink *sink, const CancelFlag *cancel,
+                    GError **error);
 
 /* The open directory stage/tree. */
 int resume_tree_fd(const Resume *resume);
