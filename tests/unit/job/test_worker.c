@@ -77,7 +77,7 @@ static void assert_told(const GPtrArray *events, const char *path, const char *m
             g_strcmp0(event->path, path) == 0)
             return;
     }
-    fail_msg("the engine was not told \"%s\" (%s)", message, path);
+    fail_msg("the engine was not told \"%s\" (%s)", message, path ? path : "no path");
 }
 
 static Event *wait_for_stage(JobChild *child)
