@@ -23,11 +23,10 @@ static const char *find_host_end(const char *destination)
             return at;
         if (*at == '@')
             host = at + 1;
-        if (*at == '[' && at == host) {
-            const char *end = strchr(at, ']');
-            const char *slash = strchr(at, '/');
-            if (end && end[1] == ':' && (!slash || slash > end))
-                return end + 1;
+        if (*at == '[') {
+            gsize length = at == host ? strcspn(at + 1, "]/") : 0;
+            const char *end = at + 1 + length;
+            return length > 0 && end[0] == ']' && end[1] == ':' ? end + 1 : NULL;
         }
     }
     return NULL;
