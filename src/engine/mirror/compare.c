@@ -303,6 +303,5 @@ gboolean compare_plan(MirrorRun *run, Plan *plan, gboolean items, PlanTotals *to
                        .visit_data = run,
                        .user_data = &emitter};
     int temp_fd = run->options->dry_run ? -1 : run->dest->state_fd;
-    return walk_run(run->jobs, COMPARE_PAIR, temp_fd, &funcs, run->cancel, error) &&
-           plan_finish(plan, error);
+    return walk_run(run->jobs, COMPARE_PAIR, temp_fd, &funcs, run->cancel, error) && plan_finish(plan, error);
 }
