@@ -157,13 +157,18 @@ static gboolean is_root_of_single_source(const Visit *visit)
     return visit->source_path[0] == '\0';
 }
 
+static gboolean is_own_name(const Visit *visit, const char *name)
+{
+    return is_root_of_single_source(visit) && g_str_has_prefix(name, DESTINATION_STATE_DIR);
+}
+
 /* TRUE if the entry takes part; what does not is as if it were on neither side. */
 static gboolean is_included(Visit *visit, const char *name, const FileMeta *meta, gboolean *said, GError **error)
 {
     const MirrorOptions *options = visit->run->options;
     gboolean is_directory = S_ISDIR(meta->mode);
     *said = TRUE;
-    if (is_root_of_single_source(visit) && g_str_has_prefix(name, DESTINATION_STATE_DIR)) {
+    if (is_own_name(visit, name)) {
         *said = compare_put_warning(visit->dir, "note", name,
                                     "names that begin with .backapp at a source's root are "
                                     "BackApp's own and are left out",
@@ -400,6 +405,10 @@ static gboolean look_at_source_entry(Visit *visit, const char *name, gboolean in
     if (!meta_read(visit->src_fd, name, &want, &local))
         return put_source_error(visit, name, local, error);
     in_dest = in_dest && meta_read(visit->dst_fd, name, &have, NULL);
+    /* Excluded here, but perhaps not as what it is there: a rule with a trailing slash is only about directories. */
+    if (in_dest && (S_ISDIR(want.mode) != S_ISDIR(have.mode)) && !is_own_name(visit, name) &&
+        extraneous_is_protected(visit->run, visit->scratch->str, S_ISDIR(want.mode)))
+        return look_at_extraneous(visit, name, error);
     if (in_dest && !S_ISDIR(have.mode))
         visit->counts.dest_files++;
     gboolean said = TRUE;

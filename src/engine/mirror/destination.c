@@ -336,6 +336,14 @@ static gboolean take_over(Opened *opened, const DestinationOptions *options, Run
     return find_abilities(dest, sink, error);
 }
 
+/* Our own first files change the directory's mtime, though nothing of the mirror has changed yet. */
+static void keep_time(int root_fd, const FileMeta *before)
+{
+    FileMeta now;
+    if (meta_read(root_fd, "", &now, NULL) && !meta_same_mtime(before, &now, 1))
+        (void)meta_apply(root_fd, "", -1, before, META_MTIME, NULL, NULL);
+}
+
 gboolean destination_open(const char *path, const DestinationOptions *options, RunSink *sink, Destination **dest,
                           gboolean *refused, GError **error)
 {
@@ -344,12 +352,17 @@ gboolean destination_open(const char *path, const DestinationOptions *options, R
     public->root_fd = public->state_fd = opened->parent_fd = -1;
     *refused = FALSE;
     *dest = NULL;
-    /* The directory is made last: an absent drive's place must not be written to. */
-    if (!open_root(opened, path, options, error) || !read_facts(opened, error) ||
-        !check_identity(public, options, refused, error) || !check_writable(opened, options, error) ||
-        !make_root(opened, options, error) || !read_facts(opened, error) || !open_state_dir(public, options, error) ||
-        !take_over(opened, options, sink, refused, error))
+    if (!open_root(opened, path, options, error))
         return FALSE;
+    FileMeta before;
+    gboolean was_there = public->root_fd >= 0 && meta_read(public->root_fd, "", &before, NULL);
+    /* The directory is made last: an absent drive's place must not be written to. */
+    if (!read_facts(opened, error) || !check_identity(public, options, refused, error) ||
+        !check_writable(opened, options, error) || !make_root(opened, options, error) || !read_facts(opened, error) ||
+        !open_state_dir(public, options, error) || !take_over(opened, options, sink, refused, error))
+        return FALSE;
+    if (was_there && !options->dry_run)
+        keep_time(public->root_fd, &before);
     *dest = g_steal_pointer(&public);
     return TRUE;
 }
