@@ -8,6 +8,7 @@
 struct Pool {
     PoolFunc func;
     gpointer user_data;
+    char name[16]; /* all that the kernel keeps */
 
     pthread_mutex_t lock; /* for all that follows down to `threads` */
     pthread_cond_t has_work, has_room, is_idle;
@@ -23,6 +24,8 @@ struct Pool {
 static void *run_thread(void *data)
 {
     Pool *pool = data;
+    /* By the thread itself: to name another one takes a write below /proc, which a confined process may not do. */
+    (void)pthread_setname_np(pthread_self(), pool->name);
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         while (pool->waiting == 0 && !pool->ending)
@@ -46,7 +49,7 @@ static void *run_thread(void *data)
 }
 
 /* Starts one thread, with all signals blocked: they are for the thread that waits for them, not for workers. */
-static int start_thread(Pool *pool, const char *name)
+static int start_thread(Pool *pool)
 {
     sigset_t all, before;
     sigfillset(&all);
@@ -59,9 +62,6 @@ static int start_thread(Pool *pool, const char *name)
     if (failed)
         return failed;
     pool->started++;
-    char short_name[16]; /* all that the kernel keeps */
-    g_strlcpy(short_name, name, sizeof short_name);
-    (void)pthread_setname_np(*thread, short_name);
     return 0;
 }
 
@@ -75,6 +75,7 @@ Pool *pool_new(const char *name, guint threads, guint capacity, PoolFunc func, g
     pool->func = func;
     pool->user_data = user_data;
     pool->capacity = capacity;
+    g_strlcpy(pool->name, name, sizeof pool->name);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->has_work, NULL);
     pthread_cond_init(&pool->has_room, NULL);
@@ -86,7 +87,7 @@ Pool *pool_new(const char *name, guint threads, guint capacity, PoolFunc func, g
         return NULL;
     }
     for (guint i = 0; i < threads; i++) {
-        int failed = start_thread(pool, name);
+        int failed = start_thread(pool);
         if (failed) {
             error_set(error, BACKAPP_ERROR_INTERNAL, "cannot start thread %u of %u of %s: %s; use fewer jobs", i + 1,
                       threads, name, g_strerror(failed));

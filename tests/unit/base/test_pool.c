@@ -174,6 +174,20 @@ static void look_at_signals(gpointer item, gpointer data)
         work->signals_open = TRUE;
 }
 
+static void look_at_name(gpointer item, gpointer data)
+{
+    (void)pthread_getname_np(pthread_self(), data, 16);
+}
+
+static void test_threads_have_the_name(void **state)
+{
+    char name[16] = "";
+    g_autoptr(Pool) pool = pool_new("a name longer than the kernel keeps", 1, 1, look_at_name, name, NULL);
+    pool_push(pool, NULL);
+    pool_wait(pool);
+    assert_string_equal(name, "a name longer t");
+}
+
 static void test_signals_are_left_to_the_main_thread(void **state)
 {
     static Work work;
@@ -212,6 +226,7 @@ int main(void)
         cmocka_unit_test(test_free_finishes_what_is_queued),
         cmocka_unit_test(test_threads_run_at_the_same_time_and_no_more),
         cmocka_unit_test(test_push_waits_for_room),
+        cmocka_unit_test(test_threads_have_the_name),
         cmocka_unit_test(test_signals_are_left_to_the_main_thread),
         cmocka_unit_test(test_wrong_sizes_are_an_error),
         cmocka_unit_test(test_idle_pool_can_be_waited_for_and_freed),
