@@ -234,7 +234,8 @@ static gpointer visit_thread(gpointer data)
         g_autofree char *path = dir_path(dir);
         GError *error = NULL;
         dir->path = path;
-        gboolean good = cancel_check(walk->cancel, &error) && walk->funcs->visit(dir, walk->funcs->visit_data, &error) &&
+        gboolean good = cancel_check(walk->cancel, &error) &&
+                        walk->funcs->visit(dir, walk->funcs->visit_data, &error) &&
                         (dir->spill == NULL || spool_finish(dir->spill, &error));
         dir->path = NULL;
 

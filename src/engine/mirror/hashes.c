@@ -150,7 +150,7 @@ void hashes_reader_free(HashesReader *reader)
     if (reader == NULL)
         return;
     if (reader->file != NULL)
-        fclose(reader->file);
+        (void)fclose(reader->file); /* only read */
     g_byte_array_unref(reader->block);
     g_string_free(reader->path, TRUE);
     g_free(reader->where);
@@ -247,7 +247,7 @@ void hashes_writer_free(HashesWriter *writer)
     if (writer == NULL)
         return;
     if (writer->file != NULL)
-        fclose(writer->file);
+        (void)fclose(writer->file); /* not committed: it is thrown away */
     if (!writer->committed)
         (void)unlinkat(writer->dest->state_fd, "hashes.new", 0);
     g_byte_array_unref(writer->block);

@@ -179,7 +179,7 @@ static int open_lock(int state_fd, const char *what, GError **error)
 {
     g_auto(AutoFd) fd = openat(state_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     int errnum = fd < 0 ? errno : 0;
-    struct stat st;
+    struct stat st = {0};
     if (fd >= 0 && fstat(fd, &st) != 0)
         errnum = errno;
     gboolean strange =

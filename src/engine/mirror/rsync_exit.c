@@ -129,7 +129,7 @@ gboolean rsync_exit_check(int status, const RsyncTail *tail, const char *destina
     const char *colon = *text ? ": " : "";
     if (WIFSIGNALED(status))
         return error_set(error, BACKAPP_ERROR_INTERNAL, "rsync to %s was ended by signal %d (%s)%s%s", shown,
-                         WTERMSIG(status), strsignal(WTERMSIG(status)), colon, text);
+                         WTERMSIG(status), g_strsignal(WTERMSIG(status)), colon, text);
     int exit_code = WEXITSTATUS(status);
     *partial = exit_code == 23;
     if (exit_code == 0 || exit_code == 23 || exit_code == 24)

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -57,7 +58,7 @@ static void become(char *const *argv, char *const *envp, int out_fd, int err_fd,
     sigemptyset(&none);
     for (int number = 1; number < NSIG; number++)
         (void)sigaction(number, &normal, NULL); /* some cannot be set: those are at their default */
-    if (sigprocmask(SIG_SETMASK, &none, NULL) != 0 || setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGTERM) != 0)
+    if (pthread_sigmask(SIG_SETMASK, &none, NULL) != 0 || setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGTERM) != 0)
         return;
     if (getppid() != parent) {
         errno = ECANCELED;

@@ -277,7 +277,6 @@ static gboolean make_link(Stage *stage, const PlanEntry *entry, GError **error)
 
 static gboolean finish_directory(const Stage *stage, const PlanEntry *entry, GError **error)
 {
-    g_autoptr(GError) local = NULL;
     Pair *pair = open_pair(stage, entry->path, error);
     if (pair == NULL)
         return FALSE;

@@ -90,11 +90,8 @@ static void test_three_stars_match_the_directory_and_all_in_it(void **state)
 static void test_question_mark_is_one_byte_but_a_slash(void **state)
 {
     HITS("a?c", "abc", "a?c");
-    MISSES("a?c", "ac", "abbc", "a/c",
-           "a\xc3\xa9"
-           "c");
-    HITS("/a??c", "a\xc3\xa9"
-                  "c");
+    MISSES("a?c", "ac", "abbc", "a/c", "a\303\251c");
+    HITS("/a??c", "a\303\251c");
 }
 
 static void test_sets(void **state)

@@ -14,15 +14,15 @@
 static int symlink_fails; /* errno, or 0 */
 static guint64 time_step; /* what times are rounded down to; 0: they stay */
 
-int symlinkat(const char *target, int fd, const char *name)
+int symlinkat(const char *from, int tofd, const char *to)
 {
     if (symlink_fails == 0)
-        return (int)syscall(SYS_symlinkat, target, fd, name);
+        return (int)syscall(SYS_symlinkat, from, tofd, to);
     errno = symlink_fails;
     return -1;
 }
 
-int utimensat(int fd, const char *name, const struct timespec times[2], int flags)
+int utimensat(int fd, const char *path, const struct timespec times[2], int flags)
 {
     struct timespec rounded[2] = {times[0], times[1]};
     for (guint i = 0; i < 2 && time_step > 0; i++) {
@@ -30,7 +30,7 @@ int utimensat(int fd, const char *name, const struct timespec times[2], int flag
         ns = ns / time_step * time_step;
         rounded[i] = (struct timespec){.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)};
     }
-    return (int)syscall(SYS_utimensat, fd, name, rounded, flags);
+    return (int)syscall(SYS_utimensat, fd, path, rounded, flags);
 }
 
 static void probe_type(int fd, const char *type, FsAbilities *can)

@@ -90,14 +90,14 @@ static const Scratch *interrupted; /* whose .backapp is being made; NULL: nothin
 static char *id_between;
 
 /* In place of the C library's: a whole run of another opener fits in here. */
-int mkdirat(int fd, const char *name, mode_t mode)
+int mkdirat(int fd, const char *path, mode_t mode)
 {
-    if (interrupted != NULL && g_str_equal(name, DESTINATION_STATE_DIR)) {
+    if (interrupted != NULL && g_str_equal(path, DESTINATION_STATE_DIR)) {
         const Scratch *scratch = interrupted;
         interrupted = NULL;
         id_between = open_once(scratch, "dest");
     }
-    return (int)syscall(SYS_mkdirat, fd, name, mode);
+    return (int)syscall(SYS_mkdirat, fd, path, mode);
 }
 
 /* ---- what is made ---- */
@@ -281,7 +281,7 @@ static void test_a_damaged_marker_is_corrupt(void **state)
         "{\"version\":1}",
         "{\"version\":1,\"id\":\"\"}",
         "{\"version\":1,\"id\":7}",
-        "{\"id\":\"" OTHER_ID "\"}",
+        ("{\"id\":\"" OTHER_ID "\"}"),
         "{\"version\":1,\"id\":\"a b\"}",
         "{\"version\":1,\"id\":\"a\\u001b[2J\"}",
         "{\"version\":1,\"id\":\"a\",\"id\":\"b\"}",

@@ -150,7 +150,7 @@ static void test_exactly_one_of_many_wins(void **state)
     const Scratch *scratch = *state;
     int start[2];
     int result[2];
-    int end[2];
+    int end[2] = {-1, -1};
     pid_t pids[TAKERS];
     char answers[TAKERS] = {0};
     guint winners = 0;
@@ -229,7 +229,7 @@ static void test_wrong_clocks_do_not_matter(void **state)
         assert_int_equal(take_freely(scratch->fd, "nfs"), 1);
     }
     leave_content(scratch->fd, "elsewhere", -5 * MINUTE);
-    g_autofree char *message = take_in_vain(scratch->fd, "nfs", BACKAPP_ERROR_LOCKED);
+    g_free(take_in_vain(scratch->fd, "nfs", BACKAPP_ERROR_LOCKED));
     leave_content(scratch->fd, "elsewhere", -20 * MINUTE);
     assert_int_equal(take_freely(scratch->fd, "nfs"), 1);
 }
