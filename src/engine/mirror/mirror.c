@@ -138,14 +138,8 @@ static gboolean stage_and_commit(MirrorRun *run, Plan *plan, const PlanTotals *t
 {
     gint64 now_s = g_get_real_time() / G_USEC_PER_SEC;
     run_stage(run, "rsync", totals->copy_files, totals->copy_bytes);
-    g_autoptr(GError) own = NULL;
-    g_autoptr(Resume) resume = resume_open(run->dest, &run->filter, run->sink, run->cancel, &own);
-    gboolean good = resume != NULL && stage_run(run, plan, resume, &own) && commit_run(run, plan, resume, now_s, &own);
-    if (!good && error_is(own, BACKAPP_ERROR_NO_SPACE))
-        empty_stage(run);
-    if (!good)
-        g_propagate_error(error, g_steal_pointer(&own));
-    return good;
+    g_autoptr(Resume) resume = resume_open(run->dest, &run->filter, run->sink, run->cancel, error);
+    return resume != NULL && stage_run(run, plan, resume, error) && commit_run(run, plan, resume, now_s, error);
 }
 
 static gboolean verify_after(MirrorRun *run, MirrorStats *stats, GError **error)
@@ -235,7 +229,14 @@ static gboolean run_in_destination(MirrorRun *run, MirrorStats *stats, GError **
     stats->local_path = g_strdup(dest->path);
     stats->destination_id = g_strdup(dest->id);
     adapt_to_destination(run);
-    return recover_first(run, stats, error) && run_phases(run, stats, error);
+    g_autoptr(GError) own = NULL;
+    if (recover_first(run, stats, &own) && run_phases(run, stats, &own))
+        return TRUE;
+    /* Wherever it was: the plan's temporary file may not fit either when a killed run has filled the disk. */
+    if (error_is(own, BACKAPP_ERROR_NO_SPACE) && !options->dry_run)
+        empty_stage(run);
+    g_propagate_error(error, g_steal_pointer(&own));
+    return FALSE;
 }
 
 static void close_source(gpointer data)
