@@ -325,7 +325,9 @@ class Mount:
             return self
         if not os.path.exists(self.image):
             make_image(self.image, self.kind, self.size)
-        quiet("mount", "-t", self.kind, "-o", "loop", self.image, self.point, check=True)
+        # A copy has the same UUID as the first, which another mount namespace may hold for a moment longer.
+        options = "loop,nouuid" if self.kind == "xfs" else "loop"
+        quiet("mount", "-t", self.kind, "-o", options, self.image, self.point, check=True)
         return self
 
     def __exit__(self, *_):

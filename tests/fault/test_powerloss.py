@@ -113,6 +113,8 @@ def take_snapshots(scene, kind, points, seed):
 
 
 def quiet_copy(source, target):
+    # A new file, because the old one may still be attached where another mount namespace holds it.
+    target.unlink(missing_ok=True)
     faultlib.quiet("cp", "--sparse=always", source, target, check=True)
 
 
