@@ -222,10 +222,9 @@ static void test_the_log_of_one_stage_does_not_speak_for_another(void **state)
 {
     g_autoptr(Scene) scene = scene_new();
     interrupted_run(scene, "file");
-    {
-        g_autoptr(Resume) resume = open_run(scene);
-        stage_text(scene, "file", "xxxxxxx");
-    }
+    Resume *resume = open_run(scene);
+    stage_text(scene, "file", "xxxxxxx");
+    resume_free(resume);
     assert_true(next_takes(scene, "file"));
     g_autofree char *text = scene_read(scene, STAGE "tree/file");
     assert_string_equal(text, TEXT);
