@@ -54,5 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_assert_true(find(path, with_comment) == found);
     g_autofree char *with_path = with_line(fstab, "UUID=1", path);
     g_assert_true(find(path, with_path));
+    g_autofree char *only_path = with_line("", "UUID=1", path);
+    g_assert_true(find(path, only_path));
     return 0;
 }
