@@ -155,8 +155,8 @@ static void take_bytes(Process *process, Stream *stream, const char *bytes, gsiz
     }
 }
 
-/* Reads what is there. FALSE at the end, or when nothing more is there now. */
-static gboolean drain(Process *process, Stream *stream, guint reads)
+/* Reads what is there now. */
+static void drain(Process *process, Stream *stream, guint reads)
 {
     g_autofree char *buffer = g_malloc(READ_SIZE);
     for (guint i = 0; i < reads && stream->fd >= 0; i++) {
@@ -164,13 +164,12 @@ static gboolean drain(Process *process, Stream *stream, guint reads)
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0 && errno == EAGAIN)
-            return FALSE;
+            return;
         if (got <= 0)
             fd_clear(&stream->fd);
         else
             take_bytes(process, stream, buffer, (gsize)got);
     }
-    return stream->fd >= 0;
 }
 
 /* The group has the child's number, which stays taken while the child is not reaped. */
@@ -191,21 +190,27 @@ static void see_to_cancel(Process *process, const CancelFlag *cancel)
     }
 }
 
-/* Until the child has ended; a grandchild that keeps the pipes open (a shared ssh connection) is not waited for. */
+/* Whether all that write to the pipes have ended. */
+static gboolean streams_closed(const Process *process)
+{
+    return process->streams[0].fd < 0 && process->streams[1].fd < 0;
+}
+
+/* Until the child has ended; a grandchild that keeps the pipes open (a shared ssh connection) is not waited for. But
+ * after a cancel rsync's other processes get the rest of the time to remove what they were writing. */
 static gboolean watch(Process *process, const CancelFlag *cancel, GError **error)
 {
-    for (;;) {
-        struct pollfd polled[] = {{.fd = process->pidfd, .events = POLLIN},
+    gboolean ended = FALSE;
+    while (!ended || (process->kill_at > 0 && !process->killed && !streams_closed(process))) {
+        struct pollfd polled[] = {{.fd = ended ? -1 : process->pidfd, .events = POLLIN},
                                   {.fd = process->streams[0].fd, .events = POLLIN},
                                   {.fd = process->streams[1].fd, .events = POLLIN}};
         see_to_cancel(process, cancel);
         if (poll(polled, G_N_ELEMENTS(polled), POLL_MS) < 0 && errno != EINTR)
             return error_set_errno(error, errno, "cannot watch the rsync program");
-        gboolean ended = (polled[0].revents & POLLIN) != 0;
+        ended = ended || (polled[0].revents & POLLIN) != 0;
         for (guint i = 0; i < G_N_ELEMENTS(process->streams); i++)
-            (void)drain(process, &process->streams[i], ended ? READS_AT_THE_END : 1);
-        if (ended)
-            break;
+            drain(process, &process->streams[i], ended ? READS_AT_THE_END : 1);
     }
     for (guint i = 0; i < G_N_ELEMENTS(process->streams); i++)
         if (process->streams[i].line->len > 0)

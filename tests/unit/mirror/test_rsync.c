@@ -491,7 +491,7 @@ static void test_process_does_not_wait_for_others(void **state)
     int status = run_shell("setsid sleep 60 & echo $!", &heard, NULL);
     assert_int_equal(status, 0);
     assert_true(g_get_monotonic_time() - start < 30 * G_USEC_PER_SEC);
-    int pid = atoi(heard.out->str + 1);
+    pid_t pid = (pid_t)g_ascii_strtoll(heard.out->str + 1, NULL, 10);
     assert_true(pid > 1);
     (void)kill(pid, SIGKILL);
     heard_clear(&heard);
@@ -505,6 +505,20 @@ static void test_process_is_cancelled(void **state)
     int status = run_shell("echo begun; sleep 60 & sleep 60", &heard, &cancel);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGTERM);
+    heard_clear(&heard);
+}
+
+static void test_cancelled_group_may_clean_up(void **state)
+{
+    /* The leader ends at once, the other one has something to remove. */
+    CancelFlag cancel = {0};
+    Heard heard = heard_new();
+    heard.cancel = &cancel;
+    int status =
+        run_shell("(trap 'sleep 0.3; echo removed; exit' TERM; echo begun; while :; do sleep 0.05; done) & wait",
+                  &heard, &cancel);
+    assert_true(WIFSIGNALED(status));
+    assert_non_null(strstr(heard.out->str, "[removed]"));
     heard_clear(&heard);
 }
 
@@ -635,6 +649,7 @@ int main(void)
         cmocka_unit_test(test_process_that_cannot_start),
         cmocka_unit_test(test_process_does_not_wait_for_others),
         cmocka_unit_test(test_process_is_cancelled),
+        cmocka_unit_test(test_cancelled_group_may_clean_up),
         cmocka_unit_test(test_exit_codes),
         cmocka_unit_test(test_good_ends),
         cmocka_unit_test(test_tail_is_bounded),
