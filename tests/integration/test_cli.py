@@ -385,7 +385,7 @@ def test_limits_reach_the_worker():
             wait_for_text(process, "copying")
             worker = children(process)[0]
             fields = pathlib.Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()
-            assert fields[16] == "7", f"niceness {fields[16]}"
+            assert int(fields[16]) == max(os.nice(0), 7), f"niceness {fields[16]}"
             if shutil.which("ionice"):
                 shown = subprocess.run(["ionice", "-p", str(worker)], capture_output=True, text=True, timeout=30)
                 assert "idle" in shown.stdout, shown.stdout
