@@ -162,6 +162,8 @@ static void show_incomplete(Report *report, const Event *event)
 {
     show_end(report, job_status_name(event->status), event->error_message);
     if (!is_native(report->spec)) {
+        if (g_strcmp0(event->error_code, error_code_name(BACKAPP_ERROR_INVALID)) == 0)
+            return; /* rsync was not even started */
         terminal_error(report->terminal, "What rsync had copied so far stays in the destination.");
         return;
     }

@@ -30,10 +30,12 @@ static void send_summary(Sink *sink, json_t *stats)
 static Event *done_damaged(guint64 damaged, guint64 missing)
 {
     g_autoptr(GError) error = NULL;
-    (void)error_set(&error, BACKAPP_ERROR_CORRUPT,
-                    "the mirror is not what was recorded: %" G_GUINT64_FORMAT " files are damaged, %" G_GUINT64_FORMAT
-                    " are missing (each is named in a warning); mirror again with --checksum to repair it",
-                    damaged, missing);
+    (void)error_set(
+        &error, BACKAPP_ERROR_CORRUPT,
+        "the mirror is not what was recorded (damaged files: %" G_GUINT64_FORMAT ", missing files: %" G_GUINT64_FORMAT
+        "; each is named in a warning); mirror again to bring back what is missing, with --checksum to replace "
+        "what is damaged",
+        damaged, missing);
     return worker_done_failed(error);
 }
 
@@ -210,7 +212,8 @@ static Event *run_verify(const JobSpec *spec, Rate *rate, const CancelFlag *canc
     g_autofree const char **sources = spec->sources->len > 0 ? borrow_strings(spec->sources) : NULL;
     VerifyStats stats = {0};
     gboolean fine = mirror_verify(path, sources, spec->options.jobs, rate, cancel, sink_run_sink(sink), &stats, &error);
-    send_summary(sink, verify_summary(&stats));
+    if (fine || stats.files > 0)
+        send_summary(sink, verify_summary(&stats));
     if (!fine)
         return worker_done_failed(error);
     return stats.damaged + stats.missing > 0 ? done_damaged(stats.damaged, stats.missing) : event_new(EVENT_DONE);

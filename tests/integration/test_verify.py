@@ -110,8 +110,23 @@ def _(source, mirror):
 def _(source, mirror):
     check(run('mirror', '--verify', source, mirror)[0] == 0, 'mirror')
     os.unlink(os.path.join(mirror, 'a'))
+    for _ in range(2):
+        code, stats, warnings = run('verify', mirror)
+        check(code == 1 and stats['missing'] == 1 and ('missing', 'a') in warnings, (code, stats, warnings))
+    check(run('mirror', source, mirror)[0] == 0, 'repair')
     code, stats, warnings = run('verify', mirror)
-    check(code == 1 and stats['missing'] == 1 and ('missing', 'a') in warnings, (code, stats, warnings))
+    check(code == 0 and stats['missing'] == 0 and stats['recorded'] == 1, (code, stats, warnings))
+
+
+@case('what source and mirror both have lost is missing once')
+def _(source, mirror):
+    check(run('mirror', '--verify', source, mirror)[0] == 0, 'mirror')
+    shutil.rmtree(os.path.join(source, 'sub'))
+    shutil.rmtree(os.path.join(mirror, 'sub'))
+    code, stats, _ = run('verify', mirror)
+    check(code == 1 and stats['missing'] == 3, (code, stats))
+    code, stats, _ = run('verify', mirror)
+    check(code == 0 and stats['missing'] == 0, (code, stats))
 
 
 @case('what a run deletes is not missing')

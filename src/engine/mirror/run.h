@@ -30,6 +30,7 @@ typedef struct {
     atomic_uint_fast64_t files_transferred, bytes_transferred;
     atomic_uint_fast64_t vanished, unreadable, changed_during_read, skipped;
     atomic_bool partial;
+    atomic_bool owners_noted; /* that owners need root was said */
 } MirrorRun;
 
 /* Which source a destination path comes from, and the rest of the path within it (points into path). G_MAXUINT if none.

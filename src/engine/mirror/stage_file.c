@@ -15,9 +15,21 @@
 #define CLONE_MIN_SIZE     (1024 * 1024)
 #define WRITEBACK_MIN_SIZE (1024 * 1024)
 
+/* Without root no owner can be kept: that is said once, not for each file. */
+static MetaParts note_owner(MirrorRun *run, MetaParts failed)
+{
+    if ((failed & META_OWNER) == 0 || geteuid() == 0)
+        return failed;
+    if (!atomic_exchange(&run->owners_noted, true))
+        run_warn(run, "note", NULL,
+                 "files of other owners or groups are kept as your own: to keep owners, run as root");
+    return failed & ~(MetaParts)META_OWNER;
+}
+
 static void warn_losses(MirrorRun *run, const char *path, const ApplyLosses *losses)
 {
-    ApplyLosses counted = {.failed = losses->failed & run->parts, .refused_attrs = losses->refused_attrs};
+    ApplyLosses counted = {.failed = note_owner(run, losses->failed & run->parts),
+                           .refused_attrs = losses->refused_attrs};
     g_autofree char *text = apply_losses_text(&counted);
     if (text != NULL)
         run_warn(run, "metadata", path, text);

@@ -103,6 +103,8 @@ static gboolean visit(WalkDir *dir, gpointer visit_data, GError **error)
     return TRUE;
 }
 
+static gboolean take_oldest(Verify *verify, GError **error);
+
 static gboolean next_old(Verify *verify, GError **error)
 {
     verify->has_old = FALSE;
@@ -118,16 +120,30 @@ static void warn(Verify *verify, const char *code, const char *path, const char 
     verify->sink->warning(verify->sink, code, path, message);
 }
 
+/* Queues the old record, whose file is not in the mirror, for its turn in the order. */
+static void queue_missing(Verify *verify)
+{
+    Slot *slot = g_new0(Slot, 1);
+    slot->item.path = g_strdup(verify->old.path);
+    slot->item.meta = (FileMeta){.size = verify->old.size,
+                                 .mtime_s = verify->old.mtime_s,
+                                 .mtime_ns = verify->old.mtime_ns,
+                                 .ino = verify->old.ino};
+    memcpy(slot->item.recorded, verify->old.hash, HASH_BYTES);
+    slot->item.verdict = VERIFY_MISSING;
+    slot->done = TRUE;
+    g_queue_push_tail(&verify->slots, slot);
+}
+
 /* Records before `path` in the order belong to files that are gone; the one at path is taken. path NULL: all that are left. */
 static gboolean skip_old(Verify *verify, const char *path, GError **error)
 {
     while (verify->has_old && (path == NULL || hashes_order(verify->old.path, path) < 0)) {
-        if (!hashes_is_dropped(verify->dropped, verify->old.path)) {
-            verify->stats->missing++;
-            warn(verify, "missing", verify->old.path,
-                 "it was proven before and is gone from the mirror; mirror again to copy it anew");
-        }
+        if (!hashes_is_dropped(verify->dropped, verify->old.path))
+            queue_missing(verify);
         if (!next_old(verify, error))
+            return FALSE;
+        if (g_queue_get_length(&verify->slots) >= WINDOW && !take_oldest(verify, error))
             return FALSE;
     }
     return TRUE;
@@ -155,8 +171,10 @@ static gboolean keep_record(Verify *verify, const VerifyItem *item, const guint8
 static gboolean count_result(Verify *verify, const VerifyItem *item, GError **error)
 {
     VerifyStats *stats = verify->stats;
-    stats->files++;
-    stats->bytes += item->meta.size;
+    if (item->verdict != VERIFY_MISSING && item->verdict != VERIFY_GONE) {
+        stats->files++;
+        stats->bytes += item->meta.size;
+    }
     switch (item->verdict) {
     case VERIFY_PROVEN:
         stats->proven++;
@@ -173,10 +191,15 @@ static gboolean count_result(Verify *verify, const VerifyItem *item, GError **er
         stats->unproven++;
         warn(verify, "unproven", item->path, item->message);
         return TRUE;
+    case VERIFY_MISSING:
+        stats->missing++;
+        warn(verify, "missing", item->path,
+             "it was proven before and is gone from the mirror; mirror again to copy it anew");
+        /* As long as the source has it (or cannot be asked) it stays missing, also the next time. */
+        return verify_is_gone_from_source(&verify->context, item->path) ||
+               keep_record(verify, item, item->recorded, error);
     case VERIFY_GONE:
     default:
-        stats->files--;
-        stats->bytes -= item->meta.size;
         return TRUE;
     }
 }
@@ -264,9 +287,10 @@ static gboolean read_all(Verify *verify, guint jobs, GError **error)
                        .user_data = verify};
     gboolean good = next_old(verify, error) &&
                     walk_run(MIN(jobs, 4), 0, verify->dest->state_fd, &funcs, verify->context.cancel, error);
+    good = good && skip_old(verify, NULL, error);
     while (good && !g_queue_is_empty(&verify->slots))
         good = take_oldest(verify, error);
-    return good && skip_old(verify, NULL, error) && hashes_writer_commit(verify->writer, error);
+    return good && hashes_writer_commit(verify->writer, error);
 }
 
 static gboolean run_verify(Verify *verify, guint jobs, GError **error)

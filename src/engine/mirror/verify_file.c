@@ -65,26 +65,47 @@ static void set_verdict(VerifyItem *item, VerifyVerdict verdict, char *message)
     item->message = message;
 }
 
-/* The open source of the file if it has one that still looks the same; else -1 and why not. */
-static int open_same_source(const VerifyContext *context, const VerifyItem *item, const char **why)
+/* The open root of the source that a path of the mirror comes from, and the rest of the path in it; -1 if it is not known. */
+static int source_of(const VerifyContext *context, const char *path, const char **rest)
 {
-    const char *rest = item->path;
-    guint index = 0;
     guint count = context->source_fds->len;
-    *why = "it has no record, and its source is not known";
-    if (count == 0)
-        return -1;
+    guint index = 0;
+    *rest = path;
     if (count > 1) {
-        const char *slash = strchrnul(item->path, '/');
-        gsize length = (gsize)(slash - item->path);
+        const char *slash = strchrnul(path, '/');
+        gsize length = (gsize)(slash - path);
         while (index < count &&
-               (strlen(context->folders[index]) != length || memcmp(context->folders[index], item->path, length) != 0))
+               (strlen(context->folders[index]) != length || memcmp(context->folders[index], path, length) != 0))
             index++;
         if (index == count || *slash == '\0')
             return -1;
-        rest = slash + 1;
+        *rest = slash + 1;
     }
-    int fd = open_for_reading(g_array_index(context->source_fds, int, index), rest);
+    return count > 0 ? g_array_index(context->source_fds, int, index) : -1;
+}
+
+gboolean verify_is_gone_from_source(const VerifyContext *context, const char *path)
+{
+    const char *rest = NULL;
+    const char *base = NULL;
+    int root_fd = source_of(context, path, &rest);
+    if (root_fd < 0)
+        return FALSE;
+    g_auto(AutoFd) parent = dir_open_parent(root_fd, rest, &base, NULL);
+    if (parent < 0)
+        return errno == ENOENT || errno == ENOTDIR;
+    return faccessat(parent, base, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT;
+}
+
+/* The open source of the file if it has one that still looks the same; else -1 and why not. */
+static int open_same_source(const VerifyContext *context, const VerifyItem *item, const char **why)
+{
+    const char *rest = NULL;
+    int root_fd = source_of(context, item->path, &rest);
+    *why = "it has no record, and its source is not known";
+    if (root_fd < 0)
+        return -1;
+    int fd = open_for_reading(root_fd, rest);
     FileMeta meta;
     *why = "it has no record, and its source cannot be read or is gone";
     if (fd >= 0 && meta_read(fd, "", &meta, NULL) && S_ISREG(meta.mode)) {

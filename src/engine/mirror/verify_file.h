@@ -13,6 +13,7 @@ typedef enum {
     VERIFY_UNPROVEN, /* nothing to compare with */
     VERIFY_DAMAGED,  /* differs from its record or its source, or cannot be read; message says how */
     VERIFY_GONE,     /* vanished since the walk saw it */
+    VERIFY_MISSING,  /* has a record and is not in the mirror */
 } VerifyVerdict;
 
 /* Where sources are; read by all threads. */
@@ -37,6 +38,9 @@ typedef struct {
     guint8 hash[HASH_BYTES];
     char *message; /* for DAMAGED and UNPROVEN; owned */
 } VerifyItem;
+
+/* TRUE if the sources are known and none of them has a file at this path of the mirror any more. */
+gboolean verify_is_gone_from_source(const VerifyContext *context, const char *path);
 
 /* Proves the item. FALSE only with CANCELLED. */
 gboolean verify_file(const VerifyContext *context, VerifyItem *item, GError **error);
