@@ -245,8 +245,10 @@ static void add_options(GPtrArray *argv, const MirrorOptions *options, const Rsy
         add(argv, "--checksum");
     if (options->one_file_system)
         add(argv, "--one-file-system");
-    if (options->exclude_larger_than > 0)
+    if (options->exclude_larger_than > 0) {
+        add(argv, "--info=skip1"); /* names them */
         add_format(argv, "--max-size=%" G_GUINT64_FORMAT, options->exclude_larger_than);
+    }
     guint64 limit = options->rate ? rate_get(options->rate) : 0;
     if (limit > 0)
         add_format(argv, "--bwlimit=%" G_GUINT64_FORMAT, limit / 1024 + (limit % 1024 > 0));

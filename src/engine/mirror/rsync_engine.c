@@ -323,8 +323,11 @@ static gboolean open_local(Engine *engine, Lock **lock, GError **error)
          "with the rsync engine there is no transaction, no marker of the drive and no kept version: a run that is "
          "interrupted leaves a mixture of old and new");
     g_auto(AutoFd) fd = open(options->destination, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT)
-        return TRUE;
+    if (fd < 0 && errno == ENOENT) {
+        g_autofree char *parent = g_path_get_dirname(engine->stats->local_path);
+        return access(parent, F_OK) == 0 ||
+               error_set_errno(error, errno, "cannot make the destination %s in its parent directory", shown);
+    }
     if (fd < 0 && errno == ENOTDIR)
         return error_set(error, BACKAPP_ERROR_INVALID, "the destination %s is not a directory", shown);
     if (fd < 0)

@@ -244,12 +244,26 @@ static void read_message(const char *line, RsyncLine *out)
     out->message = g_strdup(g_str_has_prefix(line, "rsync: ") ? line + strlen("rsync: ") : line);
 }
 
+/* "NAME is over max-size", of --info=skip. */
+static gboolean read_too_large(const char *line, RsyncLine *out)
+{
+    static const char end[] = " is over max-size";
+    gsize length = strlen(line);
+    if (!g_str_has_suffix(line, end) || length == strlen(end))
+        return FALSE;
+    out->kind = RSYNC_LINE_MESSAGE;
+    out->code = "skipped";
+    out->path = rsync_output_name(line, length - strlen(end));
+    out->message = g_strdup("it is larger than --exclude-larger-than allows");
+    return TRUE;
+}
+
 void rsync_output_read(const char *line, RsyncLine *out)
 {
     *out = (RsyncLine){.kind = RSYNC_LINE_NOTHING};
     if (*line == '@' && read_item(line + 1, out))
         return;
-    if (read_progress(line, out) || read_stat(line, out) || is_chatter(line))
+    if (read_too_large(line, out) || read_progress(line, out) || read_stat(line, out) || is_chatter(line))
         return;
     read_message(line, out);
 }

@@ -157,6 +157,7 @@ gboolean verify_file(const VerifyContext *context, VerifyItem *item, GError **er
                     g_strdup_printf("it cannot be opened: %s", g_strerror(errnum)));
         return TRUE;
     }
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* a hint: the drive shall be read, not the cache */
     int got = hash_file(context, fd, item->hash, &errnum, error);
     if (got < 0)
         return FALSE;
