@@ -150,7 +150,8 @@ def test_rules_mean_what_they_mean():
         (place.src / "! odd").write_text("5")
         rules = ["--exclude=! odd", "--include=/build/x", "--exclude=/build/*", "--exclude=*.log", "--exclude-larger-than=100"]
         (place.src / "large").write_bytes(bytes(101))
-        assert rsync(place, *rules, place.src, place.dst)[0] == 0
+        code, out, err = rsync(place, *rules, place.src, place.dst)
+        assert code == 0 and "large: it is larger than" in err, err
         files = {name for name, content in tree(place.dst).items() if content is not None}
         assert files == {"keep.txt", "build/x", "sub/build/y"}, files
 
@@ -215,6 +216,8 @@ def test_what_cannot_be_had_is_refused_by_name():
         for bad in (place.src / "inside", place.src):
             code, out, err = rsync(place, place.src, bad)
             assert code == 1 and "source" in err and not (place.src / "inside").exists(), err
+        code, out, err = rsync(place, place.src, place.root / "no" / "where")
+        assert code == 1 and "parent" in err, err
         code, out, err = rsync(place, place.src / "none", place.dst)
         assert code == 1 and "none" in err, err
 

@@ -164,6 +164,11 @@ static void test_messages(void **state)
         assert_true(g_strcmp0(line.path, rows[i].path) == 0);
         assert_false(g_str_has_prefix(line.message, "rsync: "));
     }
+    g_auto(RsyncLine) large = {0};
+    rsync_output_read("a\\#012b is over max-size", &large);
+    assert_int_equal(large.kind, RSYNC_LINE_MESSAGE);
+    assert_string_equal(large.code, "skipped");
+    assert_string_equal(large.path, "a\nb");
     g_auto(RsyncLine) end = {0};
     rsync_output_read_error("rsync error: some files could not be transferred (code 23) at main.c(1)", &end);
     assert_int_equal(end.kind, RSYNC_LINE_END);
