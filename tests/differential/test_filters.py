@@ -17,8 +17,8 @@ import judge
 from harness import AS_RSYNC, LONG, Failure, Program, Report, item_key, remove_tree, require, seed, workplace
 from oddtree import seeded
 
-ROUNDS = 1200 if LONG else 45
-GROUP = 200 if LONG else 15
+ROUNDS = 1200 if LONG else 36
+GROUP = 200 if LONG else 12
 FOLDERS = [b"a", b"b", b"foo", b"bar", b"node_modules", b".git", b"cache", b"a b", b"deep.d"]
 FILES = [b"a", b"foo", b"x.o", b"y.log", b"z.c", b"bar.log", b"[x]", b"f*o", b"q?", b"back\\slash", b".hidden", b"Foo",
          b"-", b"core", b"\xff\xfe.o", b"a.log.1", b"]", b"x^y", b"new\nline.o"]
@@ -127,8 +127,8 @@ def play(rng, base, program):
         return False
     planned = None
     if not AS_RSYNC and rng.randrange(3) == 0:
-        planned = program.mirror([*options, "--max-delete", "100", "--dry-run"], [source], ours)
-    done = program.mirror([*options, "--max-delete", "100"], [source], ours)
+        planned = program.mirror([*options, "--force", "--dry-run"], [source], ours)
+    done = program.mirror([*options, "--force"], [source], ours)
     told = "rules: %s\n" % " ".join(joined)
     require(done.code == 0, told + "the run failed: " + done.describe())
     if planned:
