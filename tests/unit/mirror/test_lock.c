@@ -148,8 +148,8 @@ static void be_a_taker(int state_fd, int start, int result, int end)
 static void test_exactly_one_of_many_wins(void **state)
 {
     const Scratch *scratch = *state;
-    int start[2];
-    int result[2];
+    int start[2] = {-1, -1};
+    int result[2] = {-1, -1};
     int end[2] = {-1, -1};
     pid_t pids[TAKERS];
     char answers[TAKERS] = {0};
