@@ -106,8 +106,8 @@ static void world_close(World *world)
         (void)close(g_array_index(world->source_fds, int, i));
     g_array_set_size(world->source_fds, 0);
     fd_clear(&world->dest.root_fd);
-    g_clear_pointer(&world->plan, plan_free);
-    g_clear_pointer(&world->folders, g_strfreev);
+    plan_free(g_steal_pointer(&world->plan));
+    g_strfreev(g_steal_pointer(&world->folders));
     g_clear_error(&world->error);
 }
 
