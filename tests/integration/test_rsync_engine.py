@@ -311,33 +311,52 @@ def test_cancel_ends_every_process():
         same(place, place.dst)
 
 
+def fake_rsync(place, script):
+    """The environment in which rsync is a script that knows its version."""
+    folder = place.root / "bin"
+    folder.mkdir()
+    (folder / "rsync").write_text(
+        "#!/bin/sh\ncase $1 in --version) echo 'rsync  version 3.2.7  protocol version 31'; exit;; esac\n" + script
+    )
+    (folder / "rsync").chmod(0o755)
+    return {"PATH": f"{folder}:/usr/bin:/bin"}
+
+
 def test_killed_worker_leaves_no_rsync():
-    need_rsync()
     with Place() as place:
-        big_source(place)
-        process = place.start("mirror", "--engine", "rsync", "--bwlimit=256", place.src, place.dst)
+        place.fill(file="1")
+        # One that writes nothing, and so would never notice that nobody reads.
+        quiet = fake_rsync(place, f"echo $$ >{place.root}/new; mv {place.root}/new {place.root}/pid; exec sleep 300\n")
+        process = place.start("mirror", "--engine", "rsync", place.src, place.dst, env=quiet)
         try:
-            wait_for(lambda: len(rsync_pids(place)) >= 1 and place.dst.exists(), "rsync to start")
-            for pid in cli_tools.children(process):
-                os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: (place.root / "pid").exists(), "the program to start")
+            pid = int((place.root / "pid").read_text())
+            for worker in cli_tools.children(process):
+                os.kill(worker, signal.SIGKILL)
             process.communicate(timeout=TIMEOUT)
+            try:
+                wait_for(lambda: not is_running(pid), "the program to end")
+            except AssertionError:
+                os.kill(pid, signal.SIGKILL)
+                raise
         finally:
             end(process)
         assert process.returncode == 1
-        wait_for(lambda: not rsync_pids(place), "rsync to end")
+
+
+def is_running(pid):
+    """Whether the process is there and no zombie that nobody has taken."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_stubborn_program_is_killed():
     with Place() as place:
         place.fill(file="1")
-        folder = place.root / "bin"
-        folder.mkdir()
-        (folder / "rsync").write_text(
-            "#!/bin/sh\necho 'rsync  version 3.2.7  protocol version 31'\n"
-            f"case $1 in --version) exit;; esac\ntrap '' TERM INT\ntouch {place.root}/begun\nsleep 300 & wait; wait\n"
-        )
-        (folder / "rsync").chmod(0o755)
-        process = place.start("mirror", "--engine", "rsync", place.src, place.dst, env={"PATH": f"{folder}:/usr/bin:/bin"})
+        deaf = fake_rsync(place, f"trap '' TERM INT\ntouch {place.root}/begun\nsleep 300 & wait; wait\n")
+        process = place.start("mirror", "--engine", "rsync", place.src, place.dst, env=deaf)
         try:
             wait_for(lambda: (place.root / "begun").exists(), "the program to start")
             process.send_signal(signal.SIGINT)

@@ -291,6 +291,7 @@ static void test_arguments_for_ssh(void **state)
                                         " -p 2222 ",
                                         " -l me ",
                                         " -o 'IdentityFile=\"/k/a b%%d\"' ",
+                                        " -o IdentitiesOnly=yes ",
                                         " -o 'UserKnownHostsFile=\"/k/known\"' "};
     for (guint i = 0; i < G_N_ELEMENTS(parts); i++)
         assert_non_null(strstr(new, parts[i]));
