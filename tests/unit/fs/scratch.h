@@ -44,8 +44,11 @@ static inline int scratch_setup(void **state)
 {
     Scratch *scratch = g_new0(Scratch, 1);
     scratch->path = g_strdup_printf("%s/backapp-test-XXXXXX", g_get_tmp_dir());
-    if (!g_mkdtemp(scratch->path))
+    if (!g_mkdtemp(scratch->path)) {
+        g_free(scratch->path);
+        g_free(scratch);
         return -1;
+    }
     scratch->fd = open(scratch->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     *state = scratch;
     return scratch->fd >= 0 ? 0 : -1;
