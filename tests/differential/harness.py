@@ -189,6 +189,7 @@ def remove_tree(path):
 @contextlib.contextmanager
 def workplace():
     """A fresh directory that is removed at the end (BACKAPP_TEST_KEEP=1: kept after a failure)."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a timeout cleans up, too
     base = tempfile.mkdtemp(prefix="backapp-differential-")
     os.chmod(base, 0o755)
     failed = True
