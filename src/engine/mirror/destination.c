@@ -382,6 +382,29 @@ void destination_close(Destination *dest)
     g_free(opened);
 }
 
+/* state.json; NULL if there is none that can be read. */
+static json_t *read_state(const Destination *dest)
+{
+    g_autofree char *data = NULL;
+    gsize length = 0;
+    if (dest->state_fd < 0 || !atomic_read(dest->state_fd, "state.json", STATE_MAX, &data, &length, NULL))
+        return NULL;
+    return json_loadb(data, length, JSON_REJECT_DUPLICATES, NULL);
+}
+
+/* TRUE if state.json says the same already but for the time: then it is not written again, which saves two syncs. */
+static gboolean is_saved(const Destination *dest, const json_t *state)
+{
+    json_t *old = read_state(dest);
+    json_t *same = json_copy((json_t *)state);
+    gboolean saved = old != NULL && same != NULL &&
+                     json_object_set(same, "completed", json_object_get(old, "completed")) == 0 &&
+                     json_equal(old, same);
+    json_decref(same);
+    json_decref(old);
+    return saved;
+}
+
 gboolean destination_save_state(Destination *dest, const char *const *sources, GError **error)
 {
     json_t *list = json_array();
@@ -396,6 +419,10 @@ gboolean destination_save_state(Destination *dest, const char *const *sources, G
     g_autofree char *completed = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
     json_t *json = json_pack("{s:i, s:s, s:I, s:I, s:o}", "version", 1, "completed", completed, "files",
                              (json_int_t)dest->known_files, "bytes", (json_int_t)dest->known_bytes, "sources", list);
+    if (json != NULL && is_saved(dest, json)) {
+        json_decref(json);
+        return TRUE;
+    }
     char *text = json != NULL ? json_dumps(json, JSON_INDENT(1)) : NULL;
     json_decref(json);
     if (text == NULL)
@@ -416,16 +443,6 @@ static char *load_source(const json_t *entry)
     g_autofree guchar *bytes = encoded != NULL ? g_base64_decode(encoded, &length) : NULL;
     return bytes != NULL && length > 0 && memchr(bytes, 0, length) == NULL ? g_strndup((const char *)bytes, length)
                                                                            : NULL;
-}
-
-/* state.json; NULL if there is none that can be read. */
-static json_t *read_state(const Destination *dest)
-{
-    g_autofree char *data = NULL;
-    gsize length = 0;
-    if (dest->state_fd < 0 || !atomic_read(dest->state_fd, "state.json", STATE_MAX, &data, &length, NULL))
-        return NULL;
-    return json_loadb(data, length, JSON_REJECT_DUPLICATES, NULL);
 }
 
 void destination_load_totals(Destination *dest)
