@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 from cli_tools import Place, Skip, as_nobody, end, everything, main, tree, wait_for
 
@@ -25,7 +26,10 @@ def own_mounts(case):
         probe = subprocess.run([*command[:4], "true"], capture_output=True, timeout=60, check=False)
         if probe.returncode != 0:
             raise Skip("mounts of our own are not allowed here")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        # What is mounted over can be removed only here, where nothing is.
+        with tempfile.TemporaryDirectory(prefix="backapp-cli-") as top:
+            own = {**os.environ, "TMPDIR": top}
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=own)
         line = (done.stdout + done.stderr).strip()
         if done.returncode == 77:
             raise Skip(line.partition(": ")[2])
