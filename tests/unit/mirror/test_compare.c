@@ -162,7 +162,7 @@ static gboolean try_plan(World *world, const char *const *sources)
                              .filter = {.xattrs = world->options.xattrs, .acls = world->options.acls},
                              .parts = META_ALL,
                              .granularity_ns = 1};
-    world->plan = plan_new(-1, NULL);
+    world->plan = plan_new(world->scratch->fd, NULL);
     assert_non_null(world->plan);
     g_ptr_array_set_size(world->collector->items, 0);
     g_ptr_array_set_size(world->collector->warnings, 0);
@@ -639,7 +639,7 @@ static int child_unreadable(Scratch *scratch)
     put(world, "dst/locked/kept", "1");
     put(world, "dst/gone", "1");
     set_mode(world, "src/locked", 0);
-    CHECK(fchmod(scratch->fd, 0755) == 0 && become_nobody());
+    CHECK(fchmod(scratch->fd, 01777) == 0 && become_nobody());
     world->options.delete_extraneous = TRUE;
     CHECK(plan_src(world));
     CHECK(collector_warned(world->collector, "unreadable locked") == 1 && is_partial(world));
