@@ -106,9 +106,9 @@ def prepare(rng, base):
 
 
 def comparable(tree, source):
-    """A folder that the source does not have keeps no particular time."""
+    """A folder that is none in the source keeps no particular time."""
     for path, entry in tree.items():
-        if path not in source and entry.kind == "directory":
+        if entry.kind == "directory" and (path not in source or source[path].kind != "directory"):
             entry.mtime_ns = 0
     return tree
 
