@@ -284,6 +284,20 @@ def test_mount_on_a_file_in_the_destination():
         assert tree(place.dst) == {"a": b"changed", "b": b"2"}
 
 
+def test_folder_of_another_user():
+    if os.geteuid() != 0:
+        raise Skip("only root is warned of other users' folders")
+    with Place() as place:
+        place.fill(a="1")
+        assert place.run("mirror", place.src, place.dst)[0] == 0
+        os.chown(place.dst / ".backapp", 65534, 65534)
+        refused(place, REFUSED, "belongs to user 65534", place.src, place.dst)
+        code, _, err = place.run("mirror", "--recover", place.dst)
+        assert code == FAILED and "belongs to user 65534" in err, err
+        assert place.run("verify", place.dst)[0] == 0
+        assert place.run("mirror", "--force", place.src, place.dst)[0] == 0
+
+
 def test_what_is_no_directory():
     with Place() as place:
         place.fill(a="1")

@@ -255,7 +255,21 @@ static gboolean make_plain(int fd, const char *path, GError **error)
     return TRUE;
 }
 
-static gboolean open_state_dir(Destination *dest, const DestinationOptions *options, GError **error)
+/* Root must not replay a journal that another user may have written: it could give away files or make programs setuid. Where the
+ * file system keeps no owners of its own there is nothing to go by. */
+static gboolean check_owner(const Destination *dest, const FileMeta *meta, const DestinationOptions *options,
+                            gboolean *refused, GError **error)
+{
+    static const char *const with_owners[] = {"ext4", "xfs", "btrfs", "tmpfs", "f2fs", "zfs", "bcachefs", NULL};
+    if (geteuid() != 0 || meta->uid == 0 || options->force || options->dry_run ||
+        !g_strv_contains(with_owners, dest->facts.type))
+        return TRUE;
+    return refuse(refused, error,
+                  "%s/%s belongs to user %u, not to root: run as that user, or pass --force if you trust what is in it",
+                  dest->path, DESTINATION_STATE_DIR, meta->uid);
+}
+
+static gboolean open_state_dir(Destination *dest, const DestinationOptions *options, gboolean *refused, GError **error)
 {
     if (dest->root_fd < 0)
         return TRUE;
@@ -283,6 +297,8 @@ static gboolean open_state_dir(Destination *dest, const DestinationOptions *opti
         return error_set(error, BACKAPP_ERROR_CONFLICT,
                          "%s/%s lies on another file system than %s, so nothing can be moved in at once: unmount it",
                          dest->path, DESTINATION_STATE_DIR, dest->path);
+    if (!check_owner(dest, &meta, options, refused, error))
+        return FALSE;
     return !made || make_plain(dest->state_fd, dest->path, error);
 }
 
@@ -359,7 +375,7 @@ gboolean destination_open(const char *path, const DestinationOptions *options, R
     /* The directory is made last: an absent drive's place must not be written to. */
     if (!read_facts(opened, error) || !check_identity(public, options, refused, error) ||
         !check_writable(opened, options, error) || !make_root(opened, options, error) || !read_facts(opened, error) ||
-        !open_state_dir(public, options, error) || !take_over(opened, options, sink, refused, error))
+        !open_state_dir(public, options, refused, error) || !take_over(opened, options, sink, refused, error))
         return FALSE;
     if (was_there && !options->dry_run)
         keep_time(public->root_fd, &before);

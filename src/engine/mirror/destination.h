@@ -47,7 +47,8 @@ typedef struct {
  *   CORRUPT   the marker is damaged
  *   DENIED    it is not writable, or its file system is mounted read-only
  *   CONFLICT  with *refused: the drive is not mounted (expected_id is given, or the path is below /media, /mnt, /run/media
- *             or in fstab, and there is no marker), or the marker has another id than expected_id
+ *             or in fstab, and there is no marker), or the marker has another id than expected_id,
+ *             or this is root and .backapp belongs to another user
  *   NOT_FOUND it is a symbolic link to nothing
  * Then a missing directory, .backapp (0700, no inherited ACL or group) and the marker are made, the lock is taken and
  * the abilities are probed. LOCKED names host, pid and start of the owner; a dead owner's lock is taken over. */

@@ -393,7 +393,8 @@ gboolean mirror_verify_destination(Destination *dest, const char *const *sources
 gboolean mirror_verify(const char *destination, const char *const *sources, guint jobs, Rate *rate,
                        const CancelFlag *cancel, RunSink *sink, VerifyStats *stats, GError **error)
 {
-    DestinationOptions how = {.existing_only = TRUE};
+    /* Nothing is replayed here, so it does not matter whose folder it is. */
+    DestinationOptions how = {.existing_only = TRUE, .force = TRUE};
     gboolean refused = FALSE;
     g_autoptr(Destination) dest = NULL;
     *stats = (VerifyStats){0};
