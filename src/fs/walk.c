@@ -10,6 +10,8 @@
 #define IN_MEMORY_MAX     (1024 * 1024)
 #define BUFFERED_MAX      (16 * 1024 * 1024)
 #define VISITED_AHEAD_MAX 4096
+#define WAKE_AHEAD                                                                                                     \
+    64 /* visited directories for which the emitter is woken: a switch of threads for each would cost more */
 
 typedef enum { STATE_WAITING, STATE_VISITING, STATE_VISITED } State;
 
@@ -39,6 +41,7 @@ struct Walk {
     WalkDir *wanted; /* what the emitter waits for: may be visited whatever is buffered */
     gsize buffered;  /* bytes of items that wait */
     guint ahead;     /* visited directories that wait */
+    guint idle;      /* threads that wait for something to visit */
     gboolean stop;
     GError *error;
     const WalkFuncs *funcs;
@@ -218,6 +221,13 @@ static gsize items_in_memory(const WalkDir *dir)
     return dir->items != NULL ? dir->items->len : 0;
 }
 
+/* Lets the emitter go on if it can. Called when enough is there for it, and before a thread waits. */
+static void wake_emitter(Walk *walk)
+{
+    if (walk->stop || (walk->wanted != NULL && walk->wanted->state == STATE_VISITED))
+        g_cond_signal(&walk->done);
+}
+
 static gpointer visit_thread(gpointer data)
 {
     Walk *walk = data;
@@ -225,7 +235,10 @@ static gpointer visit_thread(gpointer data)
     while (!walk->stop) {
         WalkDir *dir = next_to_visit(walk);
         if (dir == NULL) {
+            wake_emitter(walk);
+            walk->idle++;
             g_cond_wait(&walk->work, &walk->lock);
+            walk->idle--;
             continue;
         }
         dir->state = STATE_VISITING;
@@ -250,10 +263,12 @@ static gpointer visit_thread(gpointer data)
                 walk->error = g_steal_pointer(&error);
             g_clear_error(&error);
         }
-        if (dir == walk->wanted || walk->stop)
-            g_cond_broadcast(&walk->done);
-        g_cond_broadcast(&walk->work);
+        if (walk->ahead >= WAKE_AHEAD || walk->stop)
+            wake_emitter(walk);
+        if (walk->idle > 0)
+            g_cond_broadcast(&walk->work);
     }
+    wake_emitter(walk);
     g_mutex_unlock(&walk->lock);
     return NULL;
 }
@@ -263,7 +278,7 @@ static gboolean wait_visited(Walk *walk, WalkDir *dir)
 {
     g_mutex_lock(&walk->lock);
     walk->wanted = dir;
-    if (dir->state == STATE_WAITING)
+    if (dir->state == STATE_WAITING && walk->idle > 0)
         g_cond_broadcast(&walk->work);
     while (dir->state != STATE_VISITED && !walk->stop)
         g_cond_wait(&walk->done, &walk->lock);
@@ -273,7 +288,8 @@ static gboolean wait_visited(Walk *walk, WalkDir *dir)
         /* Its items leave the window now: they are emitted before anything else is waited for. */
         walk->buffered -= items_in_memory(dir);
         walk->ahead--;
-        g_cond_broadcast(&walk->work);
+        if (walk->idle > 0)
+            g_cond_broadcast(&walk->work);
     }
     g_mutex_unlock(&walk->lock);
     return good;
