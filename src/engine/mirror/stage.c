@@ -13,6 +13,7 @@
 
 #define BATCH_FILES         64
 #define BATCH_BYTES         (4 * 1024 * 1024)
+#define WRITE_BACK_BYTES    (G_GUINT64_CONSTANT(192) * 1024 * 1024)
 #define CHECKPOINT_BYTES    (G_GUINT64_CONSTANT(4) * 1024 * 1024 * 1024)
 #define CHECKPOINT_INTERVAL (30 * G_USEC_PER_SEC)
 
@@ -45,7 +46,10 @@ typedef struct {
     Pair *pair;   /* of the directory that the plan is in */
     Batch *batch; /* being filled */
     GMutex lock;
-    GError *error; /* the first one of any thread */
+    GCond more;        /* more was copied, or all */
+    guint64 unwritten; /* bytes since the last writing in the background began; under the lock */
+    gboolean copied;   /* under the lock */
+    GError *error;     /* the first one of any thread */
     atomic_bool failed;
     guint64 since_checkpoint; /* bytes */
     gint64 checkpoint_time;   /* monotonic, microseconds */
@@ -111,11 +115,38 @@ static void copy_batch(gpointer data, gpointer user_data)
     batch_free(batch);
 }
 
+/* Has the file system write out what was copied while copying goes on: the sync at the end then finds little to do. An error is
+ * one now as well as there: each open file learns of it once, and this is another one than the sync at the end uses. */
+static gpointer write_back(gpointer data)
+{
+    Stage *stage = data;
+    g_mutex_lock(&stage->lock);
+    while (!stage->copied) {
+        if (stage->unwritten < WRITE_BACK_BYTES) {
+            g_cond_wait(&stage->more, &stage->lock);
+            continue;
+        }
+        stage->unwritten = 0;
+        g_mutex_unlock(&stage->lock);
+        GError *error = NULL;
+        if (!facts_sync(resume_tree_fd(stage->resume), stage->run->dest->path, &error))
+            fail(stage, error);
+        g_mutex_lock(&stage->lock);
+    }
+    g_mutex_unlock(&stage->lock);
+    return NULL;
+}
+
 static void push_batch(Stage *stage)
 {
     if (stage->batch == NULL)
         return;
     stage->since_checkpoint += stage->batch->bytes;
+    g_mutex_lock(&stage->lock);
+    stage->unwritten += stage->batch->bytes;
+    if (stage->unwritten >= WRITE_BACK_BYTES)
+        g_cond_signal(&stage->more);
+    g_mutex_unlock(&stage->lock);
     pool_push(stage->pool, g_steal_pointer(&stage->batch));
 }
 
@@ -231,6 +262,22 @@ static gboolean copy_all(Stage *stage, Plan *plan, GError **error)
     return good && got >= 0;
 }
 
+/* copy_all with its writing in the background. A machine without room for another thread does without it. */
+static gboolean copy_and_write(Stage *stage, Plan *plan, GError **error)
+{
+    g_cond_init(&stage->more);
+    GThread *writer = g_thread_try_new("write-back", write_back, stage, NULL);
+    gboolean good = copy_all(stage, plan, error);
+    g_mutex_lock(&stage->lock);
+    stage->copied = TRUE;
+    g_cond_signal(&stage->more);
+    g_mutex_unlock(&stage->lock);
+    if (writer != NULL)
+        g_thread_join(writer);
+    g_cond_clear(&stage->more);
+    return good;
+}
+
 /* The name whose inode a link shall have: in the stage if it was staged, else in the destination if it stays there as
  * it is. What was to be copied and could not be has only its old content there. -1 if it is nowhere. */
 static int open_link_target(const Stage *stage, const char *target, gboolean kept, const char **base)
@@ -315,7 +362,7 @@ gboolean stage_run(MirrorRun *run, Plan *plan, Resume *resume, GError **error)
     stage.lost_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     stage.copied_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autoptr(GError) own = NULL;
-    gboolean good = copy_all(&stage, plan, &own);
+    gboolean good = copy_and_write(&stage, plan, &own);
     pool_free(stage.pool);
     if (stage.error != NULL) {
         g_clear_error(&own);
