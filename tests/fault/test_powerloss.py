@@ -187,9 +187,17 @@ def judge_cut(scene, kind, image):
         image.unlink()
 
 
+def name_space_problem():
+    """Why no other boot id can be shown here, or None. In a plain chroot the root is no mount, which unshare needs."""
+    done = subprocess.run(
+        ["unshare", "-m", "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    return None if done.returncode == 0 else f"no mount name space can be had here: {done.stderr.strip()}"
+
+
 def run_case(name, report):
     kind, variant = name.split("/")
-    why = faultlib.mount_problem(kind)
+    why = faultlib.mount_problem(kind) or name_space_problem()
     if why:
         report.skip(f"powerloss/{name}", why)
         return

@@ -157,7 +157,10 @@ class Terminal:
         self.seen = b""
         self.code = None
         environment = {**place.environment, **options.get("env", {})}
-        self.pid, self.fd = pty.fork()
+        try:
+            self.pid, self.fd = pty.fork()
+        except OSError as error:
+            raise Skip(f"no pseudo-terminal can be had here: {error}") from error
         if self.pid == 0:
             try:
                 fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
