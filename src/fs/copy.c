@@ -1,6 +1,7 @@
 #include "fs/copy.h"
 
 #include "base/error.h"
+#include "fs/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -69,36 +70,9 @@ static gboolean fail_read(Job *job, int errnum, GError **error)
     return fail(errnum, "cannot read the source", error);
 }
 
-/* Reads up to `length` bytes at `offset`; fewer only at the end of the file. -1 with errno. */
-static gssize read_at(int fd, guint8 *data, gsize length, guint64 offset)
-{
-    gsize done = 0;
-    while (done < length) {
-        ssize_t got = pread(fd, data + done, length - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return -1;
-        if (got == 0)
-            break;
-        done += (gsize)got;
-    }
-    return (gssize)done;
-}
-
 static gboolean write_at(int fd, const guint8 *data, gsize length, guint64 offset, GError **error)
 {
-    while (length > 0) {
-        ssize_t put = pwrite(fd, data, length, (off_t)offset);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return fail_write(errno, error);
-        data += put;
-        length -= (gsize)put;
-        offset += (guint64)put;
-    }
-    return TRUE;
+    return io_write_at(fd, data, length, offset) || fail_write(errno, error);
 }
 
 static gboolean set_length(int fd, guint64 length, GError **error)
@@ -187,7 +161,7 @@ static gboolean copy_by_buffer(Job *job, guint64 offset, guint64 length, guint64
         gsize piece = (gsize)MIN(length - *done, piece_max);
         if (!may_write(job, piece, error))
             return FALSE;
-        gssize got = read_at(job->src_fd, buffer, piece, offset + *done);
+        gssize got = io_read_at(job->src_fd, buffer, piece, offset + *done);
         if (got < 0)
             return fail_read(job, errno, error);
         if (!write_at(job->dst_fd, buffer, (gsize)got, offset + *done, error))
@@ -284,7 +258,7 @@ static gboolean copy_small(Job *job, gsize size, gboolean sparse, GError **error
     guint8 *buffer = copy_buffer();
     if (!may_write(job, size, error))
         return FALSE;
-    gssize got = read_at(job->src_fd, buffer, size, 0);
+    gssize got = io_read_at(job->src_fd, buffer, size, 0);
     if (got < 0)
         return fail_read(job, errno, error);
     job->result->shrunk = (gsize)got < size;
@@ -362,11 +336,11 @@ static guint64 skip_holes(const Job *job, guint64 at, guint64 size)
 static gboolean rewrite_piece(Job *job, guint64 at, gsize piece, gsize *got, GError **error)
 {
     guint8 *src = copy_buffer(), *dst = src + BUFFER_BYTES / 2;
-    gssize there = read_at(job->src_fd, src, piece, at);
+    gssize there = io_read_at(job->src_fd, src, piece, at);
     if (there < 0)
         return fail_read(job, errno, error);
     *got = (gsize)there;
-    gssize old = read_at(job->dst_fd, dst, *got, at);
+    gssize old = io_read_at(job->dst_fd, dst, *got, at);
     if (old < 0)
         return fail(errno, "cannot read the old copy", error);
     for (gsize block = 0; block < *got; block += CHANGED_BLOCK) {
@@ -417,8 +391,8 @@ gboolean copy_same_content(int a_fd, int b_fd, guint64 size, const CancelFlag *c
         if (!cancel_check(cancel, error))
             return FALSE;
         gsize piece = (gsize)MIN(size - at, BUFFER_BYTES / 2);
-        gssize x = read_at(a_fd, a, piece, at);
-        gssize y = x < 0 ? -1 : read_at(b_fd, b, piece, at);
+        gssize x = io_read_at(a_fd, a, piece, at);
+        gssize y = x < 0 ? -1 : io_read_at(b_fd, b, piece, at);
         if (y < 0)
             return fail(errno, "cannot read to compare", error);
         *same = x == y && memcmp(a, b, (gsize)x) == 0;

@@ -36,7 +36,7 @@ typedef struct {
     Found counts;
 } Visit;
 
-gboolean compare_put(WalkDir *dir, const Found *found, GError **error)
+static gboolean put_found(WalkDir *dir, const Found *found, GError **error)
 {
     g_autoptr(GByteArray) out = g_byte_array_sized_new(128);
     bytes_put_varint(out, found->kind);
@@ -117,18 +117,18 @@ gboolean compare_found_decode(const guint8 *data, gsize length, Found *found, GS
            error_set(error, BACKAPP_ERROR_INTERNAL, "compare: a record was damaged on its way through the walk");
 }
 
-gboolean compare_put_warning(WalkDir *dir, const char *code, const char *name, const char *message, GError **error)
+static gboolean put_warning(WalkDir *dir, const char *code, const char *name, const char *message, GError **error)
 {
     Found found = {.kind = FOUND_WARNING, .code = code, .name = name, .message = message};
-    return compare_put(dir, &found, error);
+    return put_found(dir, &found, error);
 }
 
 /* A failed look at a source's entry: gone, or unreadable. */
 static gboolean put_source_error(Visit *visit, const char *name, const GError *why, GError **error)
 {
     if (error_is(why, BACKAPP_ERROR_NOT_FOUND))
-        return compare_put_warning(visit->dir, "vanished", name, "it was gone when it should be read", error);
-    return compare_put_warning(visit->dir, "unreadable", name, why->message, error);
+        return put_warning(visit->dir, "vanished", name, "it was gone when it should be read", error);
+    return put_warning(visit->dir, "unreadable", name, why->message, error);
 }
 
 /* TRUE if the directory's own files ask for it to be left out. */
@@ -169,24 +169,23 @@ static gboolean is_included(Visit *visit, const char *name, const FileMeta *meta
     gboolean is_directory = S_ISDIR(meta->mode);
     *said = TRUE;
     if (is_own_name(visit, name)) {
-        *said = compare_put_warning(visit->dir, "note", name,
-                                    "names that begin with .backapp at a source's root are "
-                                    "BackApp's own and are left out",
-                                    error);
+        *said = put_warning(visit->dir, "note", name,
+                            "names that begin with .backapp at a source's root are "
+                            "BackApp's own and are left out",
+                            error);
         return FALSE;
     }
     if (extraneous_is_protected(visit->run, visit->scratch->str, is_directory))
         return FALSE;
     const char *problem = names_problem(&visit->run->dest->abilities, visit->names_seen, name, meta);
     if (problem != NULL) {
-        *said = compare_put_warning(visit->dir, "skipped-partial", name, problem, error);
+        *said = put_warning(visit->dir, "skipped-partial", name, problem, error);
         return FALSE;
     }
     if (is_directory)
         return !directory_is_left_out(visit, name);
     if (options->exclude_larger_than > 0 && S_ISREG(meta->mode) && meta->size > options->exclude_larger_than) {
-        *said =
-            compare_put_warning(visit->dir, "skipped", name, "it is larger than --exclude-larger-than allows", error);
+        *said = put_warning(visit->dir, "skipped", name, "it is larger than --exclude-larger-than allows", error);
         return FALSE;
     }
     return TRUE;
@@ -258,13 +257,13 @@ static gboolean check_displaced_directory(Visit *visit, const char *name, Found 
     found->gone_files = count.files;
     visit->counts.dest_files += count.files;
     if (count.protected)
-        return compare_put_warning(visit->dir, "skipped-partial", name,
-                                   "a directory with excluded files is in its place in the destination", error);
+        return put_warning(visit->dir, "skipped-partial", name,
+                           "a directory with excluded files is in its place in the destination", error);
     if (count.entries > 1 && !visit->run->options->delete_extraneous)
-        return compare_put_warning(visit->dir, "skipped-partial", name,
-                                   "a directory that is not empty is in its place in the destination; --delete makes "
-                                   "way",
-                                   error);
+        return put_warning(visit->dir, "skipped-partial", name,
+                           "a directory that is not empty is in its place in the destination; --delete makes "
+                           "way",
+                           error);
     *way = TRUE;
     return TRUE;
 }
@@ -275,7 +274,7 @@ static gboolean look_at_file(Visit *visit, const char *name, const FileMeta *wan
     visit->counts.files_total++;
     visit->counts.bytes_total += S_ISREG(want->mode) ? want->size : 0;
     if (have == NULL)
-        return compare_put(visit->dir, &found, error);
+        return put_found(visit->dir, &found, error);
     set_have(&found, have);
     if (!extraneous_check_boundary(visit->run, have, visit->scratch->str, error))
         return FALSE;
@@ -288,7 +287,7 @@ static gboolean look_at_file(Visit *visit, const char *name, const FileMeta *wan
     }
     if (!has_same_data(visit, name, want, have)) {
         found.verdict = VERDICT_REPLACE;
-        return compare_put(visit->dir, &found, error);
+        return put_found(visit->dir, &found, error);
     }
     found.attrs = !same_attrs(visit, name, visit->src_fd, visit->dst_fd);
     gboolean differs =
@@ -299,7 +298,7 @@ static gboolean look_at_file(Visit *visit, const char *name, const FileMeta *wan
         visit->counts.unchanged++;
         return TRUE;
     }
-    return compare_put(visit->dir, &found, error);
+    return put_found(visit->dir, &found, error);
 }
 
 /* The destination, seen through a bind mount in the source: its path did not show that it lies there. */
@@ -352,7 +351,7 @@ static gboolean name_subdirs(Visit *visit, GError **error)
                 return error_set(error, BACKAPP_ERROR_INTERNAL, "compare: lost a directory's record");
             memcpy(&found, stored, sizeof found);
             found.name = entry + 1;
-            if (!compare_put(visit->dir, &found, error))
+            if (!put_found(visit->dir, &found, error))
                 return FALSE;
         }
         walk_dir_child(visit->dir, entry + 1, tag);
@@ -370,7 +369,7 @@ static gboolean put_removable(const char *relative, const FileMeta *meta, const 
                    .bytes = count->bytes,
                    .gone_files = count->files};
     set_have(&found, meta);
-    return compare_put(visit->dir, &found, error);
+    return put_found(visit->dir, &found, error);
 }
 
 /* Something that only the destination has. */
@@ -461,7 +460,7 @@ static gboolean put_self(Visit *visit, GError **error)
         found.changed =
             found.attrs || (meta_difference(&found.want, &have, visit->run->granularity_ns) & visit->run->parts) != 0;
     }
-    return compare_put(visit->dir, &found, error);
+    return put_found(visit->dir, &found, error);
 }
 
 static gboolean visit_opened(Visit *visit, GError **error)
@@ -484,7 +483,7 @@ static gboolean visit_opened(Visit *visit, GError **error)
     if (visit->dst_fd >= 0 && !dir_names_read(visit->dst_fd, &dst, run->cancel, error))
         return FALSE;
     visit->counts.kind = FOUND_COUNTS;
-    return merge(visit, &src, &dst, error) && compare_put(visit->dir, &visit->counts, error) &&
+    return merge(visit, &src, &dst, error) && put_found(visit->dir, &visit->counts, error) &&
            name_subdirs(visit, error);
 }
 
@@ -504,7 +503,7 @@ static gboolean visit_folders(MirrorRun *run, WalkDir *dir, GError **error)
             set_have(&found, &have);
             found.verdict = VERDICT_REPLACE;
         }
-        if (tag == COMPARE_NEW && !compare_put(dir, &found, error))
+        if (tag == COMPARE_NEW && !put_found(dir, &found, error))
             return FALSE;
         walk_dir_child(dir, run->folders[i], tag);
     }

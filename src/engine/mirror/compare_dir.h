@@ -53,7 +53,3 @@ gboolean compare_visit(WalkDir *dir, gpointer user_data, GError **error);
 /* Reads a record back. What it points to lives as long as data, except strings, which are in *scratch. */
 gboolean compare_found_decode(const guint8 *data, gsize length, Found *found, GString *name, GString *message,
                               GError **error);
-
-/* Used by compare_dir.c and extraneous.c. */
-gboolean compare_put(WalkDir *dir, const Found *found, GError **error);
-gboolean compare_put_warning(WalkDir *dir, const char *code, const char *name, const char *message, GError **error);

@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "fs/io.h"
 
 #define MAGIC        "BACKAPPP\1\0\0\0" /* with the version */
 #define MAGIC_LENGTH 12U
@@ -35,36 +36,9 @@ typedef struct {
     guint8 *src, *old, *out;
 } Making;
 
-/* Reads up to length bytes at offset; fewer only at the end of the file. -1 with errno. */
-static gssize read_at(int fd, guint8 *data, gsize length, guint64 offset)
-{
-    gsize done = 0;
-    while (done < length) {
-        gssize got = pread(fd, data + done, length - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return -1;
-        if (got == 0)
-            break;
-        done += (gsize)got;
-    }
-    return (gssize)done;
-}
-
 static gboolean write_at(int fd, const guint8 *data, gsize length, guint64 offset, const char *what, GError **error)
 {
-    while (length > 0) {
-        gssize put = pwrite(fd, data, length, (off_t)offset);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return error_set_errno(error, errno, "cannot write %s", what);
-        data += put;
-        length -= (gsize)put;
-        offset += (guint64)put;
-    }
-    return TRUE;
+    return io_write_at(fd, data, length, offset) || error_set_errno(error, errno, "cannot write %s", what);
 }
 
 static gboolean is_zero(const guint8 *data, gsize length)
@@ -177,12 +151,12 @@ static gboolean make_blocks(Making *making, guint64 *size, GError **error)
         if (at >= *size)
             return TRUE;
         gsize want = (gsize)(piece_end(making, at, *size) - at);
-        gssize got = read_at(making->src_fd, making->src, want, at);
+        gssize got = io_read_at(making->src_fd, making->src, want, at);
         if (got < 0) {
             making->result->source_failed = TRUE;
             return error_set_errno(error, errno, "cannot read the source");
         }
-        gssize old = got == 0 ? 0 : read_at(making->old_fd, making->old, (gsize)got, at);
+        gssize old = got == 0 ? 0 : io_read_at(making->old_fd, making->old, (gsize)got, at);
         if (old < 0)
             return error_set_errno(error, errno, "cannot read the old copy");
         gboolean same = old == got && memcmp(making->src, making->old, (gsize)got) == 0;
@@ -263,7 +237,7 @@ static int damaged(GError **error, const char *what)
 
 static int get_bytes(Reading *reading, guint8 *out, gsize length, GError **error)
 {
-    gssize got = read_at(reading->patch_fd, out, length, reading->at);
+    gssize got = io_read_at(reading->patch_fd, out, length, reading->at);
     if (got < 0) {
         error_set_errno(error, errno, "cannot read the patch");
         return -1;
@@ -288,7 +262,7 @@ static gboolean is_sensible(const Reading *reading, const Frame *frame)
 static int check_end(Reading *reading, const Frame *frame, GError **error)
 {
     guint8 more;
-    gssize got = read_at(reading->patch_fd, &more, 1, reading->at);
+    gssize got = io_read_at(reading->patch_fd, &more, 1, reading->at);
     if (got < 0) {
         error_set_errno(error, errno, "cannot read the patch");
         return -1;
