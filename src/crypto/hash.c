@@ -1,5 +1,7 @@
 #include "crypto/hash.h"
 
+#include "base/error.h"
+
 #include <openssl/evp.h>
 
 struct Hash {
@@ -10,19 +12,34 @@ struct Hash {
 static void require(gboolean worked)
 {
     if (!worked)
-        g_error("SHA-256 does not work: no memory, or the OpenSSL installation is broken");
+        g_error("hashing does not work: no memory, or the OpenSSL installation is broken");
 }
 
-Hash *hash_new(void)
+/* Takes the algorithm. It is fetched once: looking it up at every file would cost more than hashing a small one. */
+static Hash *hash_of(EVP_MD *algorithm, int bytes)
 {
+    require(algorithm && EVP_MD_get_size(algorithm) == bytes);
     Hash *hash = g_new0(Hash, 1);
-    /* Fetched once: looking it up at every file would cost more than hashing a small one. */
-    hash->algorithm = EVP_MD_fetch(NULL, "SHA256", NULL);
-    require(hash->algorithm && EVP_MD_get_size(hash->algorithm) == HASH_BYTES);
+    hash->algorithm = algorithm;
     hash->context = EVP_MD_CTX_new();
     require(hash->context != NULL);
     hash_reset(hash);
     return hash;
+}
+
+Hash *hash_new(void)
+{
+    return hash_of(EVP_MD_fetch(NULL, "SHA256", NULL), HASH_BYTES);
+}
+
+Hash *hash_new_md5(GError **error)
+{
+    EVP_MD *algorithm = EVP_MD_fetch(NULL, "MD5", NULL);
+    if (!algorithm) {
+        error_set(error, BACKAPP_ERROR_INVALID, "MD5 is switched off by this system's cryptography policy");
+        return NULL;
+    }
+    return hash_of(algorithm, HASH_MD5_BYTES);
 }
 
 void hash_update(Hash *hash, const void *data, gsize length)
