@@ -22,6 +22,7 @@ typedef struct {
     gboolean insecure;          /* do not verify TLS; a test store only */
     const char *user_agent;     /* NULL: "backapp/VERSION" */
     const char *const *resolve; /* "HOST:PORT:ADDRESS" as curl's --resolve; NULL-terminated or NULL */
+    gboolean no_proxy;          /* talk to the host itself, whatever the environment says; for metadata services */
     Rate *rate;                 /* of bodies in both directions; may be NULL; must outlive the client */
     const CancelFlag *cancel;   /* may be NULL; must outlive the client; noticed within 200 ms */
     gboolean debug;             /* log each request and answer, secrets (Authorization, tokens, signatures) left out */
