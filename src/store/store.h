@@ -158,7 +158,10 @@ typedef struct {
 const char *store_request_name(StoreRequest kind);
 
 /* The driver's functions. Those of a capability that it lacks are NULL; call through store_*, which then say INVALID.
- * Each is documented at its store_* function. */
+ * Each is documented at its store_* function. A driver may rely on what store_* have seen to: keys are valid; put, copy,
+ * begin and complete get a `how` and a zeroed `result`, delete_many gets `errors` (never NULL); what `can` excludes
+ * (versions, conditions, locks, classes) is not asked for; text for headers holds no control characters; a copy is at
+ * most max_put. `free` frees the structure and its url. */
 typedef struct {
     const char *name; /* "local", "memory", "s3", or a wrapper's */
     gboolean (*put)(Store *store, const char *key, const StoreBody *body, const StorePut *how, StoreResult *result,
@@ -206,12 +209,15 @@ struct Store {
 /* TRUE if it can do all of these. */
 gboolean store_can(const Store *store, StoreCan what);
 
-/* Stores an object whole. The bytes are durable, and proven to have arrived as they are, when it returns TRUE. */
+/* Stores an object whole. how and result may be NULL, here and below. A wrong body->sha256 is CORRUPT (or what the store
+ * calls it: INVALID) and stores nothing. The bytes are durable, and proven to have arrived as they are, when it returns TRUE. */
 gboolean store_put(Store *store, const char *key, const StoreBody *body, const StorePut *how, StoreResult *result,
                    GError **error);
 /* Reads a range of an object into write, and proves the length. *object (may be NULL) gets its facts; the caller frees.
- * A range that starts at or after the end is INVALID, but of an empty object offset 0 gives nothing. When a transfer
- * breaks off, write may have been given a first part: a wrapper that tries again goes on behind it. */
+ * A range that starts at or after the end is INVALID, but of an empty object offset 0 gives nothing; one that ends after
+ * the end is cut there. The facts' size is the whole object's. When a transfer breaks off, write may have been given a
+ * first part, and *object is set if the facts had come by then (the caller frees it then too): a wrapper that tries
+ * again goes on behind that part, of an object with the same ETag. */
 gboolean store_get(Store *store, const StoreRange *range, StoreWrite write, gpointer user_data, StoreObject **object,
                    GError **error);
 /* Reads a whole object of at most max bytes into memory (CORRUPT beyond). The caller unrefs. */
@@ -225,10 +231,11 @@ StoreList *store_list(Store *store, const char *prefix, const char *start_after,
 /* Deletes; an object that is not there is no error. With a version: that version for good. */
 gboolean store_delete(Store *store, const char *key, const char *version, GError **error);
 /* Deletes up to any number of keys (versions may be NULL; its entries too). errors (count of them, zeroed, or NULL) gets
- * one for each key that failed. FALSE if any failed. Stores without such a request delete one by one. */
+ * one for each key that failed; the caller frees them. FALSE if any failed, with how many and the first one's error.
+ * Stores without such a request delete one by one. */
 gboolean store_delete_many(Store *store, const char *const *keys, const char *const *versions, guint count,
                            GError **errors, GError **error);
-/* Copies inside the store, over 5 GiB by parts; `how` is said anew (nothing is taken over from the source). */
+/* Copies inside the store, by parts if it is larger than max_put; `how` is said anew (nothing is taken over from the source). */
 gboolean store_copy(Store *store, const StoreSource *source, const char *key, const StorePut *how, StoreResult *result,
                     GError **error);
 /* Multipart: begins and returns the upload's id (the caller frees). */
