@@ -226,3 +226,38 @@ gboolean meta_apply(int dir_fd, const char *name, int fd, const FileMeta *want, 
         *failed = (MetaParts)refused;
     return TRUE;
 }
+
+void meta_encode(const FileMeta *meta, GByteArray *out)
+{
+    bytes_put_varint(out, meta->mode);
+    bytes_put_varint(out, meta->uid);
+    bytes_put_varint(out, meta->gid);
+    bytes_put_varint(out, meta->nlink);
+    bytes_put_signed(out, meta->mtime_s);
+    bytes_put_varint(out, meta->mtime_ns);
+    bytes_put_signed(out, meta->ctime_s);
+    bytes_put_varint(out, meta->ctime_ns);
+    bytes_put_varint(out, meta->size);
+    bytes_put_varint(out, meta->blocks);
+    bytes_put_varint(out, meta->ino);
+    bytes_put_varint(out, meta->dev);
+    bytes_put_varint(out, meta->rdev);
+}
+
+void meta_decode(BytesReader *in, FileMeta *meta)
+{
+    *meta = (FileMeta){0};
+    meta->mode = (guint32)bytes_get_varint(in);
+    meta->uid = (guint32)bytes_get_varint(in);
+    meta->gid = (guint32)bytes_get_varint(in);
+    meta->nlink = (guint32)bytes_get_varint(in);
+    meta->mtime_s = bytes_get_signed(in);
+    meta->mtime_ns = (guint32)bytes_get_varint(in);
+    meta->ctime_s = bytes_get_signed(in);
+    meta->ctime_ns = (guint32)bytes_get_varint(in);
+    meta->size = bytes_get_varint(in);
+    meta->blocks = bytes_get_varint(in);
+    meta->ino = bytes_get_varint(in);
+    meta->dev = bytes_get_varint(in);
+    meta->rdev = bytes_get_varint(in);
+}

@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include <glib.h>
+#include "base/bytes.h"
 
 typedef struct {
     guint32 mode; /* type and permission bits as in st_mode */
@@ -47,3 +47,7 @@ MetaParts meta_difference(const FileMeta *want, const FileMeta *have, guint64 gr
  * errors are FALSE. */
 gboolean meta_apply(int dir_fd, const char *name, int fd, const FileMeta *want, MetaParts parts, MetaParts *failed,
                     GError **error);
+
+/* Appends all fields but the mount id to out, and reads them back; damaged bytes leave the reader bad. */
+void meta_encode(const FileMeta *meta, GByteArray *out);
+void meta_decode(BytesReader *in, FileMeta *meta);

@@ -59,7 +59,7 @@ static gboolean put_found(WalkDir *dir, const Found *found, GError **error)
         bytes_put_blob(out, found->name, found->name != NULL ? strlen(found->name) : 0);
         bytes_put_varint(out, found->verdict);
         bytes_put_varint(out, (found->attrs ? 1U : 0U) | (found->changed ? 2U : 0U));
-        plan_put_meta(out, &found->want);
+        meta_encode(&found->want, out);
         bytes_put_varint(out, found->have_ino);
         bytes_put_varint(out, found->have_mode);
         bytes_put_varint(out, found->have_size);
@@ -104,7 +104,7 @@ gboolean compare_found_decode(const guint8 *data, gsize length, Found *found, GS
         guint64 bits = bytes_get_varint(&in);
         found->attrs = (bits & 1) != 0;
         found->changed = (bits & 2) != 0;
-        plan_get_meta(&in, &found->want);
+        meta_decode(&in, &found->want);
         found->have_ino = bytes_get_varint(&in);
         found->have_mode = (guint32)bytes_get_varint(&in);
         found->have_size = bytes_get_varint(&in);

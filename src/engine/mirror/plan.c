@@ -22,41 +22,6 @@ struct PlanReader {
     GString *target;
 };
 
-void plan_put_meta(GByteArray *out, const FileMeta *meta)
-{
-    bytes_put_varint(out, meta->mode);
-    bytes_put_varint(out, meta->uid);
-    bytes_put_varint(out, meta->gid);
-    bytes_put_varint(out, meta->nlink);
-    bytes_put_signed(out, meta->mtime_s);
-    bytes_put_varint(out, meta->mtime_ns);
-    bytes_put_signed(out, meta->ctime_s);
-    bytes_put_varint(out, meta->ctime_ns);
-    bytes_put_varint(out, meta->size);
-    bytes_put_varint(out, meta->blocks);
-    bytes_put_varint(out, meta->ino);
-    bytes_put_varint(out, meta->dev);
-    bytes_put_varint(out, meta->rdev);
-}
-
-void plan_get_meta(BytesReader *in, FileMeta *meta)
-{
-    *meta = (FileMeta){0};
-    meta->mode = (guint32)bytes_get_varint(in);
-    meta->uid = (guint32)bytes_get_varint(in);
-    meta->gid = (guint32)bytes_get_varint(in);
-    meta->nlink = (guint32)bytes_get_varint(in);
-    meta->mtime_s = bytes_get_signed(in);
-    meta->mtime_ns = (guint32)bytes_get_varint(in);
-    meta->ctime_s = bytes_get_signed(in);
-    meta->ctime_ns = (guint32)bytes_get_varint(in);
-    meta->size = bytes_get_varint(in);
-    meta->blocks = bytes_get_varint(in);
-    meta->ino = bytes_get_varint(in);
-    meta->dev = bytes_get_varint(in);
-    meta->rdev = bytes_get_varint(in);
-}
-
 Plan *plan_new(int temp_fd, GError **error)
 {
     Spool *spool = spool_new(temp_fd, error);
@@ -116,7 +81,7 @@ gboolean plan_add(Plan *plan, const PlanEntry *entry, GError **error)
     bytes_put_varint(out, entry->files);
     bytes_put_varint(out, entry->bytes);
     if (entry->op != PLAN_REMOVE)
-        plan_put_meta(out, &entry->want);
+        meta_encode(&entry->want, out);
     if (entry->op == PLAN_LINK)
         bytes_put_blob(out, entry->target, strlen(entry->target));
     hash_entry(plan, entry);
@@ -169,7 +134,7 @@ static gboolean get_entry(PlanReader *reader, BytesReader *in, PlanEntry *entry)
     entry->files = bytes_get_varint(in);
     entry->bytes = bytes_get_varint(in);
     if (entry->op != PLAN_REMOVE)
-        plan_get_meta(in, &entry->want);
+        meta_decode(in, &entry->want);
     if (entry->op == PLAN_LINK) {
         const guint8 *target = bytes_get_blob(in, PATH_BYTES_MAX, &length);
         if (target == NULL)

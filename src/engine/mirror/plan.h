@@ -16,6 +16,7 @@ typedef enum {
     PLAN_LINK,        /* another name of the file at `target` */
     PLAN_META,        /* only metadata of an existing file */
     PLAN_REMOVE,      /* goes away, with all below it */
+    PLAN_RECORD,      /* only the sidecar changes */
 } PlanOp;
 
 typedef enum {
@@ -68,7 +69,3 @@ void plan_free(Plan *plan);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Plan, plan_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PlanReader, plan_reader_free)
-
-/* FileMeta as bytes, shared with other records of the engine; all fields but blocks and mount. */
-void plan_put_meta(GByteArray *out, const FileMeta *meta);
-void plan_get_meta(BytesReader *in, FileMeta *meta);

@@ -93,7 +93,7 @@ static gboolean visit(WalkDir *dir, gpointer visit_data, GError **error)
         if (!S_ISREG(meta.mode))
             continue;
         g_autoptr(GByteArray) out = g_byte_array_new();
-        plan_put_meta(out, &meta);
+        meta_encode(&meta, out);
         bytes_put_blob(out, name, strlen(name));
         if (!walk_dir_put(dir, out->data, out->len, error))
             return FALSE;
@@ -237,7 +237,7 @@ static gboolean handle_file(const guint8 *data, gsize length, gpointer user_data
     Verify *verify = user_data;
     BytesReader in = bytes_reader(data, length);
     g_autofree Slot *slot = g_new0(Slot, 1);
-    plan_get_meta(&in, &slot->item.meta);
+    meta_decode(&in, &slot->item.meta);
     g_autofree char *name = bytes_get_string(&in, 65536);
     if (name == NULL)
         return error_set(error, BACKAPP_ERROR_INTERNAL, "verify: a record was damaged on its way through the walk");
