@@ -13,11 +13,10 @@
 #include "engine/mirror/plan.h"
 #include "fs/copy.h"
 #include "fs/dir.h"
+#include "fs/select.h"
 
 #define NAME_BYTES_MAX    (8 * 1024 * 1024)
 #define MESSAGE_BYTES_MAX (64 * 1024)
-
-static const char *const CACHE_TAG_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55";
 
 /* One directory while it is looked at. */
 typedef struct {
@@ -131,27 +130,6 @@ static gboolean put_source_error(Visit *visit, const char *name, const GError *w
     return put_warning(visit->dir, "unreadable", name, why->message, error);
 }
 
-/* TRUE if the directory's own files ask for it to be left out. */
-static gboolean directory_is_left_out(const Visit *visit, const char *name)
-{
-    const MirrorOptions *options = visit->run->options;
-    if (!options->exclude_caches && options->exclude_if_present == NULL)
-        return FALSE;
-    g_auto(AutoFd) fd = openat(visit->src_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return FALSE;
-    if (options->exclude_if_present != NULL &&
-        faccessat(fd, options->exclude_if_present, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-        return TRUE;
-    if (!options->exclude_caches)
-        return FALSE;
-    g_auto(AutoFd) tag = openat(fd, "CACHEDIR.TAG", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    char start[64] = {0};
-    gsize length = strlen(CACHE_TAG_SIGNATURE);
-    return tag >= 0 && read(tag, start, sizeof start - 1) >= (gssize)length &&
-           memcmp(start, CACHE_TAG_SIGNATURE, length) == 0;
-}
-
 static gboolean is_root_of_single_source(const Visit *visit)
 {
     return visit->source_path[0] == '\0';
@@ -183,7 +161,7 @@ static gboolean is_included(Visit *visit, const char *name, const FileMeta *meta
         return FALSE;
     }
     if (is_directory)
-        return !directory_is_left_out(visit, name);
+        return !select_leaves_out(visit->src_fd, name, options->exclude_caches, options->exclude_if_present);
     if (options->exclude_larger_than > 0 && S_ISREG(meta->mode) && meta->size > options->exclude_larger_than) {
         *said = put_warning(visit->dir, "skipped", name, "it is larger than --exclude-larger-than allows", error);
         return FALSE;
