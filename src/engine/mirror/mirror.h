@@ -20,6 +20,9 @@ typedef struct {
     guint port;
 } MirrorSsh;
 
+/* The open root of the mirror; -1 in a dry run whose destination does not exist yet, and with the rsync engine. */
+typedef void (*MirrorThen)(gpointer user_data, int root_fd);
+
 typedef struct {
     const char *const *sources; /* NULL-terminated, absolute or relative to the working directory; at least one */
     const char *destination;    /* a directory; with the rsync engine also host:path or rsync://... */
@@ -46,6 +49,11 @@ typedef struct {
     MirrorEngine engine;
     MirrorSsh ssh;
     const char *rsync_password; /* for a daemon; travels only through the environment of the rsync child; may be NULL */
+
+    /* Called when the mirror is complete (in a dry run: planned), while its lock is still held: a second stage that must
+     * not see a mix of two runs. NULL: nothing. */
+    MirrorThen then;
+    gpointer then_data;
 
     Rate *rate;               /* may be NULL */
     const CancelFlag *cancel; /* may be NULL */
@@ -82,6 +90,11 @@ gboolean mirror_run(const MirrorOptions *options, MirrorStats *stats, GError **e
  * which. NOT_FOUND if `destination` is not a mirror. LOCKED if a run is at work there. */
 gboolean mirror_recover(const char *destination, RunSink *sink, const CancelFlag *cancel, gboolean *did_something,
                         GError **error);
+
+/* Calls `then` with the mirror's lock held, after completing a committed run that was interrupted: for a second stage
+ * that is run alone. Errors as mirror_recover. */
+gboolean mirror_hold(const char *destination, RunSink *sink, const CancelFlag *cancel, MirrorThen then,
+                     gpointer user_data, GError **error);
 
 /* Frees the strings inside. */
 void mirror_stats_clear(MirrorStats *stats);
