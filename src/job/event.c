@@ -27,6 +27,7 @@ Event *event_new(EventType type)
     Event *event = g_new0(Event, 1);
     event->type = type;
     event->eta = -1;
+    event->destination = -1;
     return event;
 }
 
@@ -140,11 +141,15 @@ char *event_print(const Event *event)
         print_done(event, object);
         break;
     }
+    if (event->destination >= 0)
+        json_object_set_new(object, "destination", json_integer(event->destination));
     return json_line_print(object);
 }
 
 #define TEXT_BYTES   JOB_LINE_MAX
 #define MEMBER(name) G_STRUCT_OFFSET(Event, name)
+/* As many as a spec may have. */
+#define DESTINATION_MAX 999
 
 static gboolean read_real(const json_t *value, const char *where, gpointer member, GError **error)
 {
@@ -190,6 +195,7 @@ static gboolean read_error(const json_t *value, const char *where, gpointer memb
 
 static const JsonField name_fields[] = {
     {.key = "name", .kind = FIELD_TEXT, .offset = MEMBER(name), .max = TEXT_BYTES},
+    {.key = "destination", .kind = FIELD_INT, .offset = MEMBER(destination), .max = DESTINATION_MAX},
     {0},
 };
 
@@ -202,6 +208,7 @@ static const JsonField progress_fields[] = {
     {.key = "currentFile", .kind = FIELD_NAME, .offset = MEMBER(path), .max = TEXT_BYTES},
     {.key = "rate", .kind = FIELD_CUSTOM, .offset = MEMBER(rate), .read = read_real},
     {.key = "eta", .kind = FIELD_CUSTOM, .offset = MEMBER(eta), .read = read_real},
+    {.key = "destination", .kind = FIELD_INT, .offset = MEMBER(destination), .max = DESTINATION_MAX},
     {0},
 };
 
@@ -209,6 +216,7 @@ static const JsonField warning_fields[] = {
     {.key = "code", .kind = FIELD_TEXT, .offset = MEMBER(code), .max = TEXT_BYTES},
     {.key = "path", .kind = FIELD_NAME, .offset = MEMBER(path), .max = TEXT_BYTES},
     {.key = "message", .kind = FIELD_TEXT, .offset = MEMBER(message), .max = TEXT_BYTES},
+    {.key = "destination", .kind = FIELD_INT, .offset = MEMBER(destination), .max = DESTINATION_MAX},
     {0},
 };
 
@@ -218,6 +226,7 @@ static const JsonField item_fields[] = {
     {.key = "path", .kind = FIELD_NAME, .offset = MEMBER(path), .max = TEXT_BYTES},
     {.key = "bytes", .kind = FIELD_UINT64, .offset = MEMBER(bytes_done), .max = G_MAXINT64},
     {.key = "files", .kind = FIELD_UINT64, .offset = MEMBER(files_done), .max = G_MAXINT64},
+    {.key = "destination", .kind = FIELD_INT, .offset = MEMBER(destination), .max = DESTINATION_MAX},
     {0},
 };
 

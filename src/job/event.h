@@ -23,6 +23,7 @@ typedef struct {
     EventType type;
     /* stage: name; warning: path, code, message; item: action, kind, path; progress: path = current file */
     char *name, *path, *code, *message, *action, *kind;
+    int destination; /* stage, progress, warning, item: which of several destinations; -1: the run as a whole */
     guint64 files_done, files_total, bytes_done,
         bytes_total;                              /* progress; item: bytes_done = bytes, files_done = files */
     double percentage, rate, eta;                 /* progress; rate in bytes/s; eta in s, -1 unknown */

@@ -196,3 +196,28 @@ json_t *json_line_count(guint64 value)
 {
     return json_integer((json_int_t)MIN(value, (guint64)G_MAXINT64));
 }
+
+gboolean json_line_want_array(const json_t *value, gsize max, const char *where, GError **error)
+{
+    if (!json_is_array(value))
+        return error_set(error, BACKAPP_ERROR_INVALID, "%s: must be an array", where);
+    if (json_array_size(value) > max)
+        return error_set(error, BACKAPP_ERROR_INVALID, "%s: more than %" G_GSIZE_FORMAT " entries", where, max);
+    return TRUE;
+}
+
+gboolean json_line_read_object(const json_t *value, const JsonField *fields, const char *where, gpointer into,
+                               GError **error)
+{
+    if (!json_is_object(value))
+        return error_set(error, BACKAPP_ERROR_INVALID, "%s: must be an object", where);
+    g_autofree char *prefix = g_strconcat(where, ".", NULL);
+    return json_line_read(value, fields, prefix, FALSE, into, error);
+}
+
+json_t *json_line_print_object(const JsonField *fields, gconstpointer from)
+{
+    json_t *object = json_object();
+    json_line_write(object, fields, from);
+    return object;
+}

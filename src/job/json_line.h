@@ -47,5 +47,14 @@ gboolean json_line_read(const json_t *object, const JsonField *fields, const cha
 /* Sets the object's keys from the structure; NULL strings are left out. */
 void json_line_write(json_t *object, const JsonField *fields, gconstpointer from);
 
+/* For FIELD_CUSTOM: the value must be an object with these keys (none unknown); an array of at most max entries. INVALID
+ * names `where`. */
+gboolean json_line_read_object(const json_t *value, const JsonField *fields, const char *where, gpointer into,
+                               GError **error);
+gboolean json_line_want_array(const json_t *value, gsize max, const char *where, GError **error);
+
+/* A new object from the structure; the caller's reference. */
+json_t *json_line_print_object(const JsonField *fields, gconstpointer from);
+
 /* A number from a guint64; what does not fit in JSON's 63 bits becomes the largest that does. A new reference. */
 json_t *json_line_count(guint64 value);

@@ -13,20 +13,31 @@
 /* The share of the newest measurement in the smoothed rate. */
 #define RATE_SHARE 0.3
 
+/* What one engine run talks to; several destinations at once have one each. */
+typedef struct {
+    RunSink run_sink; /* first: a RunSink of ours is a Part */
+    Sink *sink;
+    int destination;    /* -1: the run has one only */
+    gint64 sent_at;     /* when its last progress line went out; 0: never */
+    RunProgress latest; /* without the name */
+    gboolean held_back; /* latest was not sent */
+    guint64 measured_bytes;
+    gint64 measured_at;
+    double rate;
+} Part;
+
 struct Sink {
-    RunSink run_sink; /* first: a RunSink of ours is a Sink */
+    Part whole;
+    Part *parts; /* parts_count of them; NULL: only the whole */
+    guint parts_count;
     int fd;
+    gboolean items;
     CancelFlag *cancel;
-    GMutex lock; /* for all that follows, and for writing */
+    GMutex lock; /* for all that follows, the parts, and for writing */
     GCond resumed;
     gboolean paused;
     gboolean committing;
     gint64 sent_at[PROGRESS_PER_SECOND]; /* when the last progress lines went out, oldest first; 0: never */
-    RunProgress latest;                  /* without the name */
-    gboolean held_back;                  /* latest was not sent */
-    guint64 measured_bytes;
-    gint64 measured_at;
-    double rate;
 };
 
 /* With the lock held. */
@@ -63,52 +74,65 @@ static void wait_while_paused(Sink *sink)
         (void)g_cond_wait_until(&sink->resumed, &sink->lock, g_get_monotonic_time() + PAUSE_LOOK);
 }
 
-static void measure(Sink *sink, gint64 now)
+static void measure(Part *part, gint64 now)
 {
-    double seconds = (double)(now - sink->measured_at) / G_USEC_PER_SEC;
-    guint64 bytes = sink->latest.bytes_done;
-    if (seconds <= 0 || bytes < sink->measured_bytes)
+    double seconds = (double)(now - part->measured_at) / G_USEC_PER_SEC;
+    guint64 bytes = part->latest.bytes_done;
+    if (seconds <= 0 || bytes < part->measured_bytes)
         return;
-    double current = (double)(bytes - sink->measured_bytes) / seconds;
-    sink->rate = sink->rate > 0 ? sink->rate + (current - sink->rate) * RATE_SHARE : current;
-    sink->measured_bytes = bytes;
-    sink->measured_at = now;
+    double current = (double)(bytes - part->measured_bytes) / seconds;
+    part->rate = part->rate > 0 ? part->rate + (current - part->rate) * RATE_SHARE : current;
+    part->measured_bytes = bytes;
+    part->measured_at = now;
 }
 
 /* With the lock held: writes the latest numbers if the last second has room for them. */
-static void send_progress(Sink *sink, const char *current_file, gint64 now)
+static void send_progress(Part *part, const char *current_file, gint64 now)
 {
+    Sink *sink = part->sink;
     if (sink->sent_at[0] != 0 && now - sink->sent_at[0] < G_TIME_SPAN_SECOND)
         return;
     memmove(sink->sent_at, sink->sent_at + 1, sizeof sink->sent_at - sizeof sink->sent_at[0]);
     sink->sent_at[PROGRESS_PER_SECOND - 1] = now;
-    sink->held_back = FALSE;
-    measure(sink, now);
-    const RunProgress *latest = &sink->latest;
+    part->sent_at = now;
+    part->held_back = FALSE;
+    measure(part, now);
+    const RunProgress *latest = &part->latest;
     g_autoptr(Event) event = event_new(EVENT_PROGRESS);
+    event->destination = part->destination;
     event->files_done = latest->files_done;
     event->files_total = latest->files_total;
     event->bytes_done = latest->bytes_done;
     event->bytes_total = latest->bytes_total;
     event->path = g_strdup(current_file);
-    event->rate = sink->rate;
-    double part = 0;
+    event->rate = part->rate;
+    double share = 0;
     if (latest->bytes_total > 0)
-        part = (double)latest->bytes_done / (double)latest->bytes_total;
+        share = (double)latest->bytes_done / (double)latest->bytes_total;
     else if (latest->files_total > 0)
-        part = (double)latest->files_done / (double)latest->files_total;
-    event->percentage = MIN(part, 1) * 100;
-    if (latest->bytes_total >= latest->bytes_done && latest->bytes_total > 0 && sink->rate >= 1)
-        event->eta = (double)(latest->bytes_total - latest->bytes_done) / sink->rate;
+        share = (double)latest->files_done / (double)latest->files_total;
+    event->percentage = MIN(share, 1) * 100;
+    if (latest->bytes_total >= latest->bytes_done && latest->bytes_total > 0 && part->rate >= 1)
+        event->eta = (double)(latest->bytes_total - latest->bytes_done) / part->rate;
     (void)send_locked(sink, event);
+}
+
+/* With the lock held: how far everything came, as the last word on it. */
+static void send_held_back(Sink *sink)
+{
+    gint64 now = g_get_monotonic_time();
+    if (sink->whole.held_back)
+        send_progress(&sink->whole, NULL, now);
+    for (guint i = 0; i < sink->parts_count; i++)
+        if (sink->parts[i].held_back)
+            send_progress(&sink->parts[i], NULL, now);
 }
 
 gboolean sink_send(Sink *sink, const Event *event)
 {
     g_mutex_lock(&sink->lock);
-    /* How far it came, as the last word on it. */
-    if (event->type == EVENT_SUMMARY && sink->held_back)
-        send_progress(sink, NULL, g_get_monotonic_time());
+    if (event->type == EVENT_SUMMARY)
+        send_held_back(sink);
     gboolean sent = send_locked(sink, event);
     g_mutex_unlock(&sink->lock);
     return sent;
@@ -116,83 +140,112 @@ gboolean sink_send(Sink *sink, const Event *event)
 
 static void on_progress(RunSink *run_sink, const RunProgress *progress)
 {
-    Sink *sink = (Sink *)run_sink;
+    Part *part = (Part *)run_sink;
+    Sink *sink = part->sink;
     g_mutex_lock(&sink->lock);
     gint64 now = g_get_monotonic_time();
-    sink->latest = *progress;
-    sink->latest.current_file = NULL;
-    sink->held_back = TRUE;
-    gint64 last = sink->sent_at[PROGRESS_PER_SECOND - 1];
-    if (last == 0 || now - last >= PROGRESS_GAP)
-        send_progress(sink, progress->current_file, now);
+    part->latest = *progress;
+    part->latest.current_file = NULL;
+    part->held_back = TRUE;
+    /* Destinations share the lines there may be. */
+    if (part->sent_at == 0 || now - part->sent_at >= PROGRESS_GAP * MAX(sink->parts_count, 1))
+        send_progress(part, progress->current_file, now);
     wait_while_paused(sink);
     g_mutex_unlock(&sink->lock);
 }
 
 static void on_stage(RunSink *run_sink, const char *name)
 {
-    Sink *sink = (Sink *)run_sink;
+    Part *part = (Part *)run_sink;
+    Sink *sink = part->sink;
     g_autoptr(Event) event = event_new(EVENT_STAGE);
     event->name = g_strdup(name);
+    event->destination = part->destination;
     g_mutex_lock(&sink->lock);
     gint64 now = g_get_monotonic_time();
-    if (sink->held_back)
-        send_progress(sink, NULL, now);
+    if (part->held_back)
+        send_progress(part, NULL, now);
     wait_while_paused(sink);
     sink->committing = strcmp(name, "commit") == 0 || strcmp(name, "recover") == 0;
-    sink->latest = (RunProgress){0};
-    sink->held_back = FALSE;
-    sink->measured_bytes = 0;
-    sink->measured_at = g_get_monotonic_time();
-    sink->rate = 0;
+    part->latest = (RunProgress){0};
+    part->held_back = FALSE;
+    part->measured_bytes = 0;
+    part->measured_at = g_get_monotonic_time();
+    part->rate = 0;
     (void)send_locked(sink, event);
     g_mutex_unlock(&sink->lock);
 }
 
 static void on_warning(RunSink *run_sink, const char *code, const char *path, const char *message)
 {
+    const Part *part = (const Part *)run_sink;
     g_autoptr(Event) event = event_new(EVENT_WARNING);
     event->code = g_strdup(code);
     event->path = g_strdup(path);
     event->message = g_strdup(message ? message : "");
-    (void)sink_send((Sink *)run_sink, event);
+    event->destination = part->destination;
+    (void)sink_send(part->sink, event);
 }
 
 static void on_item(RunSink *run_sink, const RunItem *item)
 {
-    Sink *sink = (Sink *)run_sink;
+    const Part *part = (const Part *)run_sink;
+    Sink *sink = part->sink;
     g_autoptr(Event) event = event_new(EVENT_ITEM);
     event->action = g_strdup(item->action);
     event->kind = g_strdup(item->kind);
     event->path = g_strdup(item->path);
     event->bytes_done = item->bytes;
     event->files_done = item->files;
+    event->destination = part->destination;
     g_mutex_lock(&sink->lock);
     (void)send_locked(sink, event);
     wait_while_paused(sink);
     g_mutex_unlock(&sink->lock);
 }
 
+static void init_part(Part *part, Sink *sink, int destination)
+{
+    part->run_sink = (RunSink){on_stage, on_progress, on_warning, sink->items ? on_item : NULL};
+    part->sink = sink;
+    part->destination = destination;
+    part->measured_at = g_get_monotonic_time();
+}
+
 Sink *sink_new(int fd, gboolean items, CancelFlag *cancel)
 {
     Sink *sink = g_new0(Sink, 1);
-    sink->run_sink = (RunSink){on_stage, on_progress, on_warning, items ? on_item : NULL};
     sink->fd = fd;
+    sink->items = items;
     sink->cancel = cancel;
-    sink->measured_at = g_get_monotonic_time();
     g_mutex_init(&sink->lock);
     g_cond_init(&sink->resumed);
+    init_part(&sink->whole, sink, -1);
     return sink;
 }
 
 RunSink *sink_run_sink(Sink *sink)
 {
-    return &sink->run_sink;
+    return &sink->whole.run_sink;
+}
+
+void sink_split(Sink *sink, guint destinations)
+{
+    g_return_if_fail(!sink->parts);
+    sink->parts = g_new0(Part, destinations);
+    sink->parts_count = destinations;
+    for (guint i = 0; i < destinations; i++)
+        init_part(&sink->parts[i], sink, (int)i);
+}
+
+RunSink *sink_part(Sink *sink, guint destination)
+{
+    return &sink->parts[destination].run_sink;
 }
 
 void sink_note(Sink *sink, const char *message)
 {
-    on_warning(&sink->run_sink, "note", NULL, message);
+    on_warning(&sink->whole.run_sink, "note", NULL, message);
 }
 
 void sink_pause(Sink *sink, gboolean paused)
@@ -208,6 +261,7 @@ void sink_free(Sink *sink)
 {
     if (!sink)
         return;
+    g_free(sink->parts);
     g_cond_clear(&sink->resumed);
     g_mutex_clear(&sink->lock);
     g_free(sink);

@@ -21,6 +21,13 @@ Sink *sink_new(int fd, gboolean items, CancelFlag *cancel);
 /* The side the engine sees; the sink's. */
 RunSink *sink_run_sink(Sink *sink);
 
+/* Makes a side for each of several destinations that are worked on at once: what they report carries the destination's
+ * number, and they share the progress lines. Once, before any is used. */
+void sink_split(Sink *sink, guint destinations);
+
+/* The side of one destination; the sink's. */
+RunSink *sink_part(Sink *sink, guint destination);
+
 /* Writes one event at once. FALSE if nobody reads any more. */
 gboolean sink_send(Sink *sink, const Event *event);
 

@@ -11,7 +11,7 @@
 #define MAX_PATTERNS 100000
 #define MIN_MEMORY   (G_GUINT64_CONSTANT(64) * 1024 * 1024)
 
-static const char *const type_names[] = {"rsync-local", "recover", "verify"};
+static const char *const type_names[] = {"rsync-local", "recover", "verify", "rsync-to-s3", "s3-mirror", "restore"};
 static const char *const ionice_names[] = {"none", NULL, "best-effort", "idle"};
 
 const char *job_type_name(JobType type)
@@ -24,6 +24,7 @@ static void clear_destination(gpointer data)
     JobDestination *destination = data;
     g_free(destination->path);
     g_free(destination->expected_id);
+    job_store_clear(&destination->store);
 }
 
 static void clear_rule(gpointer data)
@@ -45,6 +46,8 @@ JobSpec *job_spec_new(JobType type)
     options->include_patterns = g_ptr_array_new_with_free_func(g_free);
     options->rules = g_array_new(FALSE, TRUE, sizeof(JobRule));
     g_array_set_clear_func(options->rules, clear_rule);
+    job_s3_options_init(&options->s3);
+    job_restore_options_init(&options->restore);
     return spec;
 }
 
@@ -64,46 +67,21 @@ void job_spec_free(JobSpec *spec)
     g_free(options->ssh_user);
     g_free(options->ssh_identity_file);
     g_free(options->ssh_known_hosts);
-    if (spec->rsync_password)
-        explicit_bzero(spec->rsync_password, strlen(spec->rsync_password));
-    g_free(spec->rsync_password);
+    job_s3_options_clear(&options->s3);
+    job_restore_options_clear(&options->restore);
+    job_store_clear(&spec->store);
+    char *const secrets[] = {spec->rsync_password, spec->encryption_key};
+    for (guint i = 0; i < G_N_ELEMENTS(secrets); i++) {
+        if (secrets[i])
+            explicit_bzero(secrets[i], strlen(secrets[i]));
+        g_free(secrets[i]);
+    }
     g_free(spec);
-}
-
-/* What the custom fields below share: the value must be an object or an array of bounded length. */
-static gboolean want_object(const json_t *value, const char *where, GError **error)
-{
-    return json_is_object(value) || error_set(error, BACKAPP_ERROR_INVALID, "%s: must be an object", where);
-}
-
-static gboolean want_array(const json_t *value, gsize max, const char *where, GError **error)
-{
-    if (!json_is_array(value))
-        return error_set(error, BACKAPP_ERROR_INVALID, "%s: must be an array", where);
-    if (json_array_size(value) > max)
-        return error_set(error, BACKAPP_ERROR_INVALID, "%s: more than %" G_GSIZE_FORMAT " entries", where, max);
-    return TRUE;
-}
-
-static gboolean read_object(const json_t *value, const JsonField *fields, const char *where, gpointer into,
-                            GError **error)
-{
-    if (!want_object(value, where, error))
-        return FALSE;
-    g_autofree char *prefix = g_strconcat(where, ".", NULL);
-    return json_line_read(value, fields, prefix, FALSE, into, error);
-}
-
-static json_t *print_object(const JsonField *fields, gconstpointer from)
-{
-    json_t *object = json_object();
-    json_line_write(object, fields, from);
-    return object;
 }
 
 static gboolean read_names(const json_t *value, const char *where, gsize max, GPtrArray *names, GError **error)
 {
-    if (!want_array(value, max, where, error))
+    if (!json_line_want_array(value, max, where, error))
         return FALSE;
     for (gsize i = 0; i < json_array_size(value); i++) {
         g_autofree char *item = g_strdup_printf("%s[%" G_GSIZE_FORMAT "]", where, i);
@@ -148,14 +126,14 @@ static const JsonField rule_fields[] = {
 static gboolean read_rules(const json_t *value, const char *where, gpointer member, GError **error)
 {
     GArray *rules = *(GArray **)member;
-    if (!want_array(value, MAX_PATTERNS, where, error))
+    if (!json_line_want_array(value, MAX_PATTERNS, where, error))
         return FALSE;
     for (gsize i = 0; i < json_array_size(value); i++) {
         g_autofree char *item = g_strdup_printf("%s[%" G_GSIZE_FORMAT "]", where, i);
         g_array_set_size(rules, rules->len + 1);
         JobRule *rule = &g_array_index(rules, JobRule, rules->len - 1);
         const json_t *given = json_array_get(value, i);
-        if (!read_object(given, rule_fields, item, rule, error))
+        if (!json_line_read_object(given, rule_fields, item, rule, error))
             return FALSE;
         /* A rule of unknown sense would be worse than none. */
         if (!rule->pattern || !json_object_get(given, "include"))
@@ -169,8 +147,18 @@ static json_t *print_rules(gconstpointer member)
     const GArray *rules = *(GArray *const *)member;
     json_t *array = rules->len > 0 ? json_array() : NULL;
     for (guint i = 0; i < rules->len; i++)
-        json_array_append_new(array, print_object(rule_fields, &g_array_index(rules, JobRule, i)));
+        json_array_append_new(array, json_line_print_object(rule_fields, &g_array_index(rules, JobRule, i)));
     return array;
+}
+
+static gboolean read_store(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return json_line_read_object(value, job_store_fields, where, member, error);
+}
+
+static json_t *print_store(gconstpointer member)
+{
+    return ((const JobStore *)member)->url ? json_line_print_object(job_store_fields, member) : NULL;
 }
 
 static const JsonField destination_fields[] = {
@@ -180,22 +168,27 @@ static const JsonField destination_fields[] = {
      .offset = G_STRUCT_OFFSET(JobDestination, expected_id),
      .min = 1,
      .max = 128},
+    {.key = "store",
+     .kind = FIELD_CUSTOM,
+     .offset = G_STRUCT_OFFSET(JobDestination, store),
+     .read = read_store,
+     .print = print_store},
     {0},
 };
 
 static gboolean read_destinations(const json_t *value, const char *where, gpointer member, GError **error)
 {
     GArray *destinations = *(GArray **)member;
-    if (!want_array(value, MAX_SOURCES, where, error))
+    if (!json_line_want_array(value, MAX_SOURCES, where, error))
         return FALSE;
     for (gsize i = 0; i < json_array_size(value); i++) {
         g_autofree char *item = g_strdup_printf("%s[%" G_GSIZE_FORMAT "]", where, i);
         g_array_set_size(destinations, destinations->len + 1);
         JobDestination *destination = &g_array_index(destinations, JobDestination, destinations->len - 1);
-        if (!read_object(json_array_get(value, i), destination_fields, item, destination, error))
+        if (!json_line_read_object(json_array_get(value, i), destination_fields, item, destination, error))
             return FALSE;
-        if (!destination->path)
-            return error_set(error, BACKAPP_ERROR_INVALID, "%s.path: is missing", item);
+        if (!destination->path == !destination->store.url)
+            return error_set(error, BACKAPP_ERROR_INVALID, "%s: needs either a path or a store with its url", item);
     }
     return TRUE;
 }
@@ -205,7 +198,8 @@ static json_t *print_destinations(gconstpointer member)
     const GArray *destinations = *(GArray *const *)member;
     json_t *array = json_array();
     for (guint i = 0; i < destinations->len; i++)
-        json_array_append_new(array, print_object(destination_fields, &g_array_index(destinations, JobDestination, i)));
+        json_array_append_new(
+            array, json_line_print_object(destination_fields, &g_array_index(destinations, JobDestination, i)));
     return array;
 }
 
@@ -221,12 +215,12 @@ static const JsonField keep_fields[] = {
 
 static gboolean read_keep(const json_t *value, const char *where, gpointer member, GError **error)
 {
-    return read_object(value, keep_fields, where, member, error);
+    return json_line_read_object(value, keep_fields, where, member, error);
 }
 
 static json_t *print_keep(gconstpointer member)
 {
-    return print_object(keep_fields, member);
+    return json_line_print_object(keep_fields, member);
 }
 
 static gboolean read_engine(const json_t *value, const char *where, gpointer member, GError **error)
@@ -252,12 +246,12 @@ static const JsonField ssh_fields[] = {
 
 static gboolean read_ssh(const json_t *value, const char *where, gpointer member, GError **error)
 {
-    return read_object(value, ssh_fields, where, member, error);
+    return json_line_read_object(value, ssh_fields, where, member, error);
 }
 
 static json_t *print_ssh(gconstpointer member)
 {
-    return print_object(ssh_fields, member);
+    return json_line_print_object(ssh_fields, member);
 }
 
 static const JsonField rsync_fields[] = {
@@ -267,12 +261,32 @@ static const JsonField rsync_fields[] = {
 
 static gboolean read_rsync(const json_t *value, const char *where, gpointer member, GError **error)
 {
-    return read_object(value, rsync_fields, where, member, error);
+    return json_line_read_object(value, rsync_fields, where, member, error);
 }
 
 static json_t *print_rsync(gconstpointer member)
 {
-    return print_object(rsync_fields, member);
+    return json_line_print_object(rsync_fields, member);
+}
+
+static gboolean read_s3(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return json_line_read_object(value, job_s3_fields, where, member, error);
+}
+
+static json_t *print_s3(gconstpointer member)
+{
+    return json_line_print_object(job_s3_fields, member);
+}
+
+static gboolean read_restore(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return json_line_read_object(value, job_restore_fields, where, member, error);
+}
+
+static json_t *print_restore(gconstpointer member)
+{
+    return json_line_print_object(job_restore_fields, member);
 }
 
 static const JsonField option_fields[] = {
@@ -307,17 +321,19 @@ static const JsonField option_fields[] = {
     {.key = "jobs", .kind = FIELD_UINT, .offset = OPTION(jobs), .max = 256},
     {.key = "items", .kind = FIELD_BOOL, .offset = OPTION(items)},
     {.key = "rsync", .kind = FIELD_CUSTOM, .read = read_rsync, .print = print_rsync},
+    {.key = "syncToS3", .kind = FIELD_CUSTOM, .offset = OPTION(s3), .read = read_s3, .print = print_s3},
+    {.key = "restore", .kind = FIELD_CUSTOM, .offset = OPTION(restore), .read = read_restore, .print = print_restore},
     {0},
 };
 
 static gboolean read_options(const json_t *value, const char *where, gpointer member, GError **error)
 {
-    return read_object(value, option_fields, where, member, error);
+    return json_line_read_object(value, option_fields, where, member, error);
 }
 
 static json_t *print_options(gconstpointer member)
 {
-    return print_object(option_fields, member);
+    return json_line_print_object(option_fields, member);
 }
 
 static gboolean read_ionice_class(const json_t *value, const char *where, gpointer member, GError **error)
@@ -348,12 +364,12 @@ static const JsonField ionice_fields[] = {
 
 static gboolean read_ionice(const json_t *value, const char *where, gpointer member, GError **error)
 {
-    return read_object(value, ionice_fields, where, member, error);
+    return json_line_read_object(value, ionice_fields, where, member, error);
 }
 
 static json_t *print_ionice(gconstpointer member)
 {
-    return print_object(ionice_fields, member);
+    return json_line_print_object(ionice_fields, member);
 }
 
 static gboolean read_memory(const json_t *value, const char *where, gpointer member, GError **error)
@@ -380,27 +396,76 @@ static const JsonField limit_fields[] = {
 
 static gboolean read_limits(const json_t *value, const char *where, gpointer member, GError **error)
 {
-    return read_object(value, limit_fields, where, member, error);
+    return json_line_read_object(value, limit_fields, where, member, error);
 }
 
 static json_t *print_limits(gconstpointer member)
 {
-    return print_object(limit_fields, member);
+    return json_line_print_object(limit_fields, member);
+}
+
+#define SPEC(name) G_STRUCT_OFFSET(JobSpec, name)
+
+/* The keys of the stores: one entry for each destination, then one for the spec's own store. An entry may be null. */
+static gboolean read_store_secrets(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    JobSpec *spec = member;
+    guint stores = spec->destinations->len + (spec->store.url ? 1 : 0);
+    if (!json_line_want_array(value, stores, where, error))
+        return FALSE;
+    for (guint i = 0; i < json_array_size(value); i++) {
+        const json_t *secrets = json_array_get(value, i);
+        g_autofree char *item = g_strdup_printf("%s[%u]", where, i);
+        JobStore *store =
+            i < spec->destinations->len ? &g_array_index(spec->destinations, JobDestination, i).store : &spec->store;
+        if (!json_is_null(secrets) && !json_line_read_object(secrets, job_store_secret_fields, item, store, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static json_t *print_one_secret(const JobStore *store, gboolean *any)
+{
+    if (!store->access_key)
+        return json_null();
+    *any = TRUE;
+    return json_line_print_object(job_store_secret_fields, store);
+}
+
+static json_t *print_store_secrets(gconstpointer member)
+{
+    const JobSpec *spec = member;
+    json_t *array = json_array();
+    gboolean any = FALSE;
+    for (guint i = 0; i < spec->destinations->len; i++) {
+        const JobDestination *destination = &g_array_index(spec->destinations, JobDestination, i);
+        json_array_append_new(array, print_one_secret(&destination->store, &any));
+    }
+    if (spec->store.url)
+        json_array_append_new(array, print_one_secret(&spec->store, &any));
+    if (!any)
+        g_clear_pointer(&array, json_decref);
+    return array;
 }
 
 static const JsonField secret_fields[] = {
-    {.key = "rsyncPassword", .kind = FIELD_NAME, .min = 1, .max = 4096},
+    {.key = "rsyncPassword", .kind = FIELD_NAME, .offset = SPEC(rsync_password), .min = 1, .max = 4096},
+    {.key = "encryptionKey", .kind = FIELD_TEXT, .offset = SPEC(encryption_key), .min = 1, .max = 128},
+    {.key = "stores", .kind = FIELD_CUSTOM, .read = read_store_secrets, .print = print_store_secrets},
     {0},
 };
 
 static gboolean read_secrets(const json_t *value, const char *where, gpointer member, GError **error)
 {
-    return read_object(value, secret_fields, where, member, error);
+    return json_line_read_object(value, secret_fields, where, member, error);
 }
 
 static json_t *print_secrets(gconstpointer member)
 {
-    return *(char *const *)member ? print_object(secret_fields, member) : NULL;
+    json_t *secrets = json_line_print_object(secret_fields, member);
+    if (json_object_size(secrets) == 0)
+        g_clear_pointer(&secrets, json_decref);
+    return secrets;
 }
 
 /* The version and the type are read before everything else, so that an unknown one is named and nothing else is. */
@@ -408,8 +473,6 @@ static gboolean accept_head(const json_t *value, const char *where, gpointer mem
 {
     return TRUE;
 }
-
-#define SPEC(name) G_STRUCT_OFFSET(JobSpec, name)
 
 static const JsonField spec_fields[] = {
     {.key = "version", .kind = FIELD_CUSTOM, .read = accept_head},
@@ -423,11 +486,9 @@ static const JsonField spec_fields[] = {
      .print = print_destinations},
     {.key = "options", .kind = FIELD_CUSTOM, .offset = SPEC(options), .read = read_options, .print = print_options},
     {.key = "limits", .kind = FIELD_CUSTOM, .offset = SPEC(limits), .read = read_limits, .print = print_limits},
-    {.key = "secrets",
-     .kind = FIELD_CUSTOM,
-     .offset = SPEC(rsync_password),
-     .read = read_secrets,
-     .print = print_secrets},
+    {.key = "store", .kind = FIELD_CUSTOM, .offset = SPEC(store), .read = read_store, .print = print_store},
+    /* After the stores, which the keys in it are for. */
+    {.key = "secrets", .kind = FIELD_CUSTOM, .read = read_secrets, .print = print_secrets},
     {0},
 };
 
@@ -447,7 +508,9 @@ static gboolean read_head(const json_t *object, JobType *type, GError **error)
             *type = (JobType)i;
             return TRUE;
         }
-    return error_set(error, BACKAPP_ERROR_INVALID, "type: must be \"rsync-local\", \"recover\" or \"verify\"");
+    return error_set(
+        error, BACKAPP_ERROR_INVALID,
+        "type: must be \"rsync-local\", \"recover\", \"verify\", \"rsync-to-s3\", \"s3-mirror\" or \"restore\"");
 }
 
 static JobSpec *read_spec(const json_t *object, GError **error)
@@ -490,24 +553,79 @@ static gboolean validate_options(const JobSpec *spec, GError **error)
     return TRUE;
 }
 
+/* What stands at each place of `destinations`, by type: a directory, a store, or either. */
+static gboolean validate_destination(const JobSpec *spec, guint i, gboolean store, GError **error)
+{
+    const JobDestination *destination = &g_array_index(spec->destinations, JobDestination, i);
+    g_autofree char *where = g_strdup_printf("destinations[%u]", i);
+    if (store) {
+        g_autofree char *at = g_strconcat(where, ".store", NULL);
+        return job_store_validate(&destination->store, at, error);
+    }
+    if (!destination->path)
+        return error_set(error, BACKAPP_ERROR_INVALID, "%s: must be a directory (path) for a job of type %s", where,
+                         job_type_name(spec->type));
+    return *destination->path || error_set(error, BACKAPP_ERROR_INVALID, "%s.path: is empty", where);
+}
+
+static gboolean validate_destinations(const JobSpec *spec, GError **error)
+{
+    guint count = spec->destinations->len;
+    if (spec->type == JOB_S3_MIRROR) {
+        if (count == 0)
+            return error_set(error, BACKAPP_ERROR_INVALID, "destinations: at least one is needed");
+    } else if (spec->type == JOB_TWO_STAGE) {
+        if (count != 2)
+            return error_set(error, BACKAPP_ERROR_INVALID,
+                             "destinations: a directory and a store are needed, %u are given", count);
+    } else if (spec->type == JOB_VERIFY && spec->store.url) {
+        return count == 0 || error_set(error, BACKAPP_ERROR_INVALID, "destinations: none belong beside a store");
+    } else if (count != 1) {
+        return error_set(error, BACKAPP_ERROR_INVALID, "destinations: exactly one is needed, %u are given", count);
+    }
+    for (guint i = 0; i < count; i++)
+        if (!validate_destination(spec, i, spec->type == JOB_S3_MIRROR || (spec->type == JOB_TWO_STAGE && i == 1),
+                                  error))
+            return FALSE;
+    return TRUE;
+}
+
+static gboolean validate_sources(const JobSpec *spec, GError **error)
+{
+    gboolean reads = spec->type == JOB_MIRROR || spec->type == JOB_TWO_STAGE || spec->type == JOB_S3_MIRROR;
+    if (reads && spec->sources->len == 0 && !spec->options.s3.only_s3)
+        return error_set(error, BACKAPP_ERROR_INVALID, "sources: at least one is needed");
+    if ((spec->type == JOB_RECOVER || spec->type == JOB_RESTORE) && spec->sources->len > 0)
+        return error_set(error, BACKAPP_ERROR_INVALID, "sources: none belong to a %s",
+                         spec->type == JOB_RECOVER ? "recovery" : "restore");
+    for (guint i = 0; i < spec->sources->len; i++)
+        if (*(const char *)g_ptr_array_index(spec->sources, i) == '\0')
+            return error_set(error, BACKAPP_ERROR_INVALID, "sources[%u]: is empty", i);
+    return TRUE;
+}
+
 gboolean job_spec_validate(const JobSpec *spec, GError **error)
 {
     if (spec->run_id && !run_id_is_plain(spec->run_id))
         return error_set(error, BACKAPP_ERROR_INVALID, "runId: may hold letters, digits, '-', '_', '.' and ':' only");
-    if (spec->destinations->len != 1)
-        return error_set(error, BACKAPP_ERROR_INVALID, "destinations: exactly one is needed, %u are given",
-                         spec->destinations->len);
-    const char *path = g_array_index(spec->destinations, JobDestination, 0).path;
-    if (!path || !*path)
-        return error_set(error, BACKAPP_ERROR_INVALID, "destinations[0].path: is empty");
-    if (spec->type == JOB_MIRROR && spec->sources->len == 0)
-        return error_set(error, BACKAPP_ERROR_INVALID, "sources: at least one is needed");
-    if (spec->type == JOB_RECOVER && spec->sources->len > 0)
-        return error_set(error, BACKAPP_ERROR_INVALID, "sources: none belong to a recovery");
-    for (guint i = 0; i < spec->sources->len; i++)
-        if (*(const char *)g_ptr_array_index(spec->sources, i) == '\0')
-            return error_set(error, BACKAPP_ERROR_INVALID, "sources[%u]: is empty", i);
-    return validate_options(spec, error);
+    if (spec->type == JOB_RESTORE || spec->store.url) {
+        if (spec->type != JOB_RESTORE && spec->type != JOB_VERIFY)
+            return error_set(error, BACKAPP_ERROR_INVALID, "store: belongs to restore and verify only");
+        if (!job_store_validate(&spec->store, "store", error))
+            return FALSE;
+    }
+    if (spec->options.s3.only_s3 && spec->type != JOB_TWO_STAGE)
+        return error_set(error, BACKAPP_ERROR_INVALID, "options.syncToS3.onlyS3: belongs to rsync-to-s3 only");
+    return validate_destinations(spec, error) && validate_sources(spec, error) && validate_options(spec, error) &&
+           job_restore_options_validate(&spec->options.restore, error);
+}
+
+gboolean job_spec_has_secrets(const JobSpec *spec)
+{
+    gboolean any = spec->rsync_password || spec->encryption_key || spec->store.secret_key;
+    for (guint i = 0; i < spec->destinations->len && !any; i++)
+        any = g_array_index(spec->destinations, JobDestination, i).store.secret_key != NULL;
+    return any;
 }
 
 char *job_spec_print(const JobSpec *spec)

@@ -7,14 +7,19 @@
 
 #include <glib.h>
 
+#include "job/spec_store.h"
+
 #define JOB_SPEC_VERSION 1
 #define JOB_LINE_MAX     (1024 * 1024)
 
-typedef enum { JOB_MIRROR, JOB_RECOVER, JOB_VERIFY } JobType; /* "rsync-local", "recover", "verify" */
+/* "rsync-local", "recover", "verify", "rsync-to-s3", "s3-mirror", "restore" */
+typedef enum { JOB_MIRROR, JOB_RECOVER, JOB_VERIFY, JOB_TWO_STAGE, JOB_S3_MIRROR, JOB_RESTORE } JobType;
 
+/* A directory, or (store.url) a store. */
 typedef struct {
-    char *path;
+    char *path;        /* NULL for a store */
     char *expected_id; /* marker id; may be NULL */
+    JobStore store;
 } JobDestination;
 
 typedef struct {
@@ -29,7 +34,7 @@ typedef struct {
  * deleteExtraneous, excludePatterns, includePatterns, hardLinks, dryRun; ours: rules (shell order:
  * [{"include":true,"pattern":".."}]), acls, xattrs, checksum, maxDeletePercent, keepVersions {days,count}, inplace,
  * verify, engine, oneFileSystem, excludeCaches, excludeIfPresent, excludeLargerThan, force, confirm, jobs, items (emit
- * item events), rsync {ssh {user, port, identityFile, knownHosts}}. */
+ * item events), rsync {ssh {user, port, identityFile, knownHosts}}, syncToS3 {...}, restore {...} (spec_store.h). */
 typedef struct {
     gboolean delete_extraneous, hard_links, acls, xattrs, checksum, one_file_system, exclude_caches, inplace, verify,
         force, dry_run, items, engine_rsync;
@@ -40,6 +45,8 @@ typedef struct {
     guint max_delete_percent, keep_versions_days, keep_versions_count, jobs;
     char *ssh_user, *ssh_identity_file, *ssh_known_hosts;
     guint ssh_port;
+    JobS3Options s3;
+    JobRestoreOptions restore;
 } JobOptions;
 
 typedef struct {
@@ -50,11 +57,14 @@ typedef struct {
 typedef struct {
     JobType type;
     char *run_id;
-    GPtrArray *sources;   /* of char *, bytes */
-    GArray *destinations; /* of JobDestination; exactly one for now */
+    GPtrArray *sources; /* of char *, bytes */
+    GArray *
+        destinations; /* of JobDestination: a directory; for rsync-to-s3 a directory and a store; for s3-mirror stores */
+    JobStore store;   /* what a restore, or the verification of a store, reads; url NULL: none */
     JobOptions options;
     JobLimits limits;
     char *rsync_password; /* secrets.rsyncPassword; may be NULL */
+    char *encryption_key; /* secrets.encryptionKey, base64 of 32 bytes; may be NULL */
 } JobSpec;
 
 /* An empty spec of this type with the defaults of every option. */
@@ -69,6 +79,9 @@ gboolean job_spec_validate(const JobSpec *spec, GError **error);
 /* The spec as one line of JSON, newline included, secrets too: only ever written to the worker's pipe. The caller
  * frees. */
 char *job_spec_print(const JobSpec *spec);
+
+/* TRUE if it holds a secret. */
+gboolean job_spec_has_secrets(const JobSpec *spec);
 
 /* The type's name on the wire; static. */
 const char *job_type_name(JobType type);

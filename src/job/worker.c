@@ -137,13 +137,14 @@ static gboolean restrict_worker(const Worker *worker, const JobSpec *spec, Sink 
 {
     g_autoptr(GPtrArray) notes = g_ptr_array_new_with_free_func(g_free);
     resources_apply(&spec->limits, notes);
-    if (spec->rsync_password) {
+    if (job_spec_has_secrets(spec)) {
         struct rlimit none = {0};
         if (setrlimit(RLIMIT_CORE, &none) < 0)
-            g_ptr_array_add(notes, g_strdup("cannot forbid a core dump, which would hold the password"));
+            g_ptr_array_add(notes, g_strdup("cannot forbid a core dump, which would hold secrets"));
     }
-    const char *destination = g_array_index(spec->destinations, JobDestination, 0).path;
-    gboolean remote = spec->type == JOB_MIRROR && worker->engine->is_remote(destination);
+    const JobDestination *first =
+        spec->destinations->len > 0 ? &g_array_index(spec->destinations, JobDestination, 0) : NULL;
+    gboolean remote = first && first->path && spec->type == JOB_MIRROR && worker->engine->is_remote(first->path);
     g_autoptr(Confine) rules = worker_confine_rules(spec, remote);
     char *left_out = NULL;
     gboolean fine = confine_enter(rules, &left_out, error);

@@ -48,20 +48,63 @@ static void allow_destination(Confine *confine, const char *path, guint access)
     (void)confine_allow(confine, parent, access);
 }
 
+/* What is needed to find a store's keys (they may stand in the user's files) and to trust its certificate. */
+static void allow_keys(Confine *confine, const JobStore *store)
+{
+    static const char *const folders[] = {"/run/systemd/resolve", "/run/secrets", "/var/run/secrets",
+                                          "/var/lib/sss",         "/sys/class/dmi/id", NULL};
+    static const char *const variables[] = {"AWS_SHARED_CREDENTIALS_FILE",
+                                            "AWS_CONFIG_FILE",
+                                            "AWS_WEB_IDENTITY_TOKEN_FILE",
+                                            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                                            "AWS_CA_BUNDLE",
+                                            "SSL_CERT_FILE",
+                                            "SSL_CERT_DIR"};
+    allow_all(confine, folders, CONFINE_READ);
+    for (guint i = 0; i < G_N_ELEMENTS(variables); i++)
+        if (g_getenv(variables[i]))
+            (void)confine_allow(confine, g_getenv(variables[i]), CONFINE_READ);
+    g_autofree char *aws = g_build_filename(g_get_home_dir(), ".aws", NULL);
+    (void)confine_allow(confine, aws, CONFINE_READ);
+    if (store->ca_file)
+        (void)confine_allow(confine, store->ca_file, CONFINE_READ);
+}
+
+static void allow_store(Confine *confine, const JobStore *store, guint access)
+{
+    const char *path = store->url;
+    if (g_str_has_prefix(path, "s3:") || g_str_has_prefix(path, "memory:")) {
+        allow_keys(confine, store);
+        return;
+    }
+    if (g_str_has_prefix(path, "file://"))
+        path += strlen("file://");
+    allow_destination(confine, path, access);
+}
+
 Confine *worker_confine_rules(const JobSpec *spec, gboolean remote)
 {
     Confine *confine = confine_new();
     const JobOptions *options = &spec->options;
-    const char *destination = g_array_index(spec->destinations, JobDestination, 0).path;
+    guint access = options->dry_run ? CONFINE_READ : CONFINE_WRITE;
     allow_system(confine);
     if (options->engine_rsync || remote)
         allow_programs(confine, options);
     for (guint i = 0; i < spec->sources->len; i++)
         (void)confine_allow(confine, g_ptr_array_index(spec->sources, i), CONFINE_READ);
     /* The mirror itself names its sources. */
-    if (spec->type == JOB_VERIFY && spec->sources->len == 0)
+    if (spec->type == JOB_VERIFY && !spec->store.url && spec->sources->len == 0)
         (void)confine_allow(confine, "/", CONFINE_READ);
-    if (!remote)
-        allow_destination(confine, destination, options->dry_run ? CONFINE_READ : CONFINE_WRITE);
+    for (guint i = 0; i < spec->destinations->len; i++) {
+        const JobDestination *destination = &g_array_index(spec->destinations, JobDestination, i);
+        if (destination->store.url)
+            allow_store(confine, &destination->store, access);
+        else if (!remote)
+            allow_destination(confine, destination->path, access);
+    }
+    if (spec->store.url)
+        allow_store(confine, &spec->store, CONFINE_READ);
+    if (options->s3.state_dir)
+        (void)confine_allow(confine, options->s3.state_dir, CONFINE_WRITE);
     return confine;
 }

@@ -182,7 +182,7 @@ static void test_wrong_places(void **state)
     assert_refused("{\"version\":1,\"type\":\"rsync-local\",\"sources\":[\"/s\"],\"destinations\":[\"/d\"]}",
                    "destinations[0]");
     assert_refused("{\"version\":1,\"type\":\"rsync-local\",\"sources\":[\"/s\"],\"destinations\":[{}]}",
-                   "destinations[0].path: is missing");
+                   "destinations[0]: needs either a path or a store");
     assert_refused("{\"version\":1,\"type\":\"rsync-local\",\"sources\":[\"/s\"],\"destinations\":[{\"path\":\"/a\"},"
                    "{\"path\":\"/b\"}]}",
                    "exactly one");
@@ -190,6 +190,86 @@ static void test_wrong_places(void **state)
                    "sources");
     assert_refused("{\"version\":1,\"type\":\"rsync-local\",\"sources\":[\"\"],\"destinations\":[{\"path\":\"/d\"}]}",
                    "sources[0]");
+}
+
+#define STORE "{\"store\":{\"url\":\"s3://b/p\",\"endpoint\":\"http://127.0.0.1:1\",\"pathStyle\":true}}"
+
+static const char s3_full[] =
+    "{\"version\":1,\"type\":\"s3-mirror\",\"sources\":[\"/s\"],\"destinations\":[" STORE
+    ",{\"store\":{\"url\":\"file:///d\"}}],\"options\":{\"syncToS3\":{\"storageClass\":\"STANDARD_IA\","
+    "\"s3Prefix\":\"x/YYYY-MM-DD/\",\"deleteFromS3\":true,\"trashDays\":7,\"classRules\":[{\"pattern\":\"*.iso\","
+    "\"storageClass\":\"GLACIER\"}],\"relistDays\":3,\"time\":1763769600}},\"secrets\":{\"stores\":[{\"accessKey\":"
+    "\"AK\",\"secretKey\":\"hush\"},null],\"encryptionKey\":\"quiet\"}}";
+
+static void check_s3_full(const JobSpec *spec)
+{
+    const JobDestination *first = &g_array_index(spec->destinations, JobDestination, 0);
+    const JobS3Options *s3 = &spec->options.s3;
+    assert_int_equal(spec->type, JOB_S3_MIRROR);
+    assert_null(first->path);
+    assert_string_equal(first->store.url, "s3://b/p");
+    assert_true(first->store.path_style);
+    assert_string_equal(first->store.secret_key, "hush");
+    assert_null(g_array_index(spec->destinations, JobDestination, 1).store.secret_key);
+    assert_string_equal(s3->s3_prefix, "x/YYYY-MM-DD/");
+    assert_int_equal(s3->trash_days, 7);
+    assert_int_equal(s3->time, 1763769600);
+    assert_string_equal(g_array_index(s3->class_rules, JobClassRule, 0).storage_class, "GLACIER");
+    assert_string_equal(spec->encryption_key, "quiet");
+    assert_true(job_spec_has_secrets(spec));
+}
+
+static void test_stores(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JobSpec) spec = parse(s3_full, &error);
+    assert_null(error);
+    check_s3_full(spec);
+    g_autofree char *line = job_spec_print(spec);
+    g_autoptr(JobSpec) again = parse(line, &error);
+    assert_null(error);
+    check_s3_full(again);
+}
+
+static void test_restore(void **state)
+{
+    static const char line[] =
+        "{\"version\":1,\"type\":\"restore\",\"store\":{\"url\":\"s3://b\"},\"destinations\":[{\"path\":"
+        "\"/t\"}],\"options\":{\"restore\":{\"at\":\"latest\",\"paths\":[\"a\",{\"b64\":\"/w==\"}]}},"
+        "\"secrets\":{\"stores\":[null,{\"accessKey\":\"A\",\"secretKey\":\"hush\"}]}}";
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JobSpec) spec = parse(line, &error);
+    assert_null(error);
+    g_autofree char *printed = job_spec_print(spec);
+    g_autoptr(JobSpec) again = parse(printed, &error);
+    assert_null(error);
+    assert_string_equal(again->store.url, "s3://b");
+    assert_string_equal(again->store.secret_key, "hush");
+    assert_string_equal(again->options.restore.at, "latest");
+    assert_string_equal(g_ptr_array_index(again->options.restore.paths, 1), "\xff");
+}
+
+static void test_wrong_stores(void **state)
+{
+#define S3(rest)      "{\"version\":1,\"type\":\"s3-mirror\",\"sources\":[\"/s\"]," rest "}"
+#define RESTORE(rest) "{\"version\":1,\"type\":\"restore\",\"destinations\":[{\"path\":\"/t\"}]" rest "}"
+    assert_refused(S3("\"destinations\":[]"), "at least one");
+    assert_refused(S3("\"destinations\":[{\"path\":\"/d\"}]"), "destinations[0].store.url");
+    assert_refused(S3("\"destinations\":[{\"path\":\"/d\",\"store\":{\"url\":\"s3://b\"}}]"), "either");
+    assert_refused(S3("\"destinations\":[" STORE "],\"store\":{\"url\":\"s3://b\"}"), "restore and verify only");
+    assert_refused(S3("\"destinations\":[" STORE "],\"options\":{\"syncToS3\":{\"onlyS3\":true}}"), "rsync-to-s3");
+    assert_refused(S3("\"destinations\":[" STORE "],\"options\":{\"syncToS3\":{\"trashDays\":-1}}"), "trashDays");
+    assert_refused(S3("\"destinations\":[" STORE "],\"options\":{\"syncToS3\":{\"classRules\":[{\"pattern\":\"a\"}]}}"),
+                   "needs both");
+    assert_refused(S3("\"destinations\":[" STORE "],\"secrets\":{\"stores\":[{},{}]}"), "more than 1");
+    assert_refused(S3("\"destinations\":[" STORE "],\"secrets\":{\"stores\":[{\"accessKey\":\"A\"}]}"),
+                   "only of use together");
+    assert_refused(RESTORE(""), "store.url");
+    assert_refused(RESTORE(",\"sources\":[\"/s\"],\"store\":{\"url\":\"s3://b\"}"), "restore");
+    assert_refused(RESTORE(",\"store\":{\"url\":\"s3://b\"},\"options\":{\"restore\":{\"conflict\":\"never\"}}"),
+                   "conflict");
+    assert_refused("{\"version\":1,\"type\":\"rsync-to-s3\",\"sources\":[\"/s\"],\"destinations\":[{\"path\":\"/d\"}]}",
+                   "a directory and a store");
 }
 
 static void test_bad_names(void **state)
@@ -265,6 +345,9 @@ int main(void)
         cmocka_unit_test(test_versions_and_types),
         cmocka_unit_test(test_wrong_values_are_named),
         cmocka_unit_test(test_wrong_places),
+        cmocka_unit_test(test_stores),
+        cmocka_unit_test(test_restore),
+        cmocka_unit_test(test_wrong_stores),
         cmocka_unit_test(test_bad_names),
         cmocka_unit_test(test_bad_json),
         cmocka_unit_test(test_bounds),
