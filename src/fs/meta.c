@@ -187,8 +187,10 @@ static SetResult set_mode(int dir_fd, const char *name, int fd, const FileMeta *
 
 static SetResult set_mtime(int dir_fd, const char *name, int fd, const FileMeta *want)
 {
+    /* Not UTIME_OMIT: drivers made with older libfuse (exfat-fuse) ignore a call that sets only one of the two, and say
+     * that all is well. */
     struct timespec times[2] = {
-        {.tv_nsec = UTIME_OMIT},
+        {.tv_nsec = UTIME_NOW},
         {.tv_sec = want->mtime_s, .tv_nsec = want->mtime_ns},
     };
     return judge(fd >= 0 ? futimens(fd, times) : utimensat(dir_fd, name, times, AT_SYMLINK_NOFOLLOW));

@@ -186,6 +186,21 @@ static gboolean tried(gboolean worked, int *broken)
     return worked;
 }
 
+/* Some drivers (exfat-fuse) say EIO to what they do not know, and leave a plain file. If the disk were broken, it would
+ * not take another file either. */
+static gboolean makes_special(int fd, const char *name, mode_t mode, dev_t device)
+{
+    struct stat st;
+    if (mknodat(fd, name, mode, device) == 0)
+        return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IFMT) == (mode & S_IFMT);
+    g_autofree char *control = g_strconcat(name, "-not", NULL);
+    int saved = errno;
+    if (saved == EIO && make_file(fd, control))
+        saved = EPERM;
+    errno = saved;
+    return FALSE;
+}
+
 /* 0, or the errno of a trial that a broken or full disk stopped: a guess from it would lose data silently. */
 static int try_all(int fd, const char *type, FsAbilities *abilities)
 {
@@ -197,8 +212,8 @@ static int try_all(int fd, const char *type, FsAbilities *abilities)
     abilities->modes = tried(keeps_mode(fd), &broken);
     abilities->xattrs = tried(keeps_attr(fd, "user.backapp", "v", 1), &broken);
     abilities->acls = tried(keeps_acl(fd), &broken);
-    abilities->fifos = tried(mkfifoat(fd, "fifo", 0600) == 0, &broken);
-    abilities->devices = tried(mknodat(fd, "device", S_IFCHR | 0600, makedev(1, 3)) == 0, &broken);
+    abilities->fifos = tried(makes_special(fd, "fifo", S_IFIFO | 0600, 0), &broken);
+    abilities->devices = tried(makes_special(fd, "device", S_IFCHR | 0600, makedev(1, 3)), &broken);
     abilities->case_sensitive = faccessat(fd, "FILE", F_OK, AT_SYMLINK_NOFOLLOW) != 0;
     errno = 0;
     abilities->any_name = tried(keeps_names(fd), &broken);

@@ -9,6 +9,7 @@
 #include "engine/mirror/journal.h"
 #include "engine/mirror/replay.h"
 #include "engine/mirror/resume.h"
+#include "engine/mirror/sidecar.h"
 #include "fs/dir.h"
 #include "fs/remove.h"
 
@@ -36,6 +37,7 @@ static gboolean place_or_patch(Replay *replay, const JournalRecord *record, GErr
 /* Phases 1 to 5 of docs/formats/mirror.md. */
 static gboolean run_phases(Replay *replay, Journal *journal, GError **error)
 {
+    gboolean sidecar = journal_header(journal)->sidecar;
     /* root may do everything already */
     if (geteuid() != 0 && !each_record(replay, journal, JOURNAL_DIR, JOURNAL_DIR, replay_open_up, error))
         return FALSE;
@@ -43,6 +45,7 @@ static gboolean run_phases(Replay *replay, Journal *journal, GError **error)
            each_record(replay, journal, JOURNAL_PLACE, JOURNAL_PATCH, place_or_patch, error) &&
            each_record(replay, journal, JOURNAL_META, JOURNAL_META, replay_meta, error) &&
            each_record(replay, journal, JOURNAL_DIR, JOURNAL_DIR, replay_meta, error) &&
+           (!sidecar || sidecar_replay(replay->dest, error)) &&
            facts_sync(replay->dest->root_fd, replay->dest->path, error);
 }
 
@@ -52,6 +55,8 @@ static gboolean drop_journal(const Destination *dest, GError **error)
         return error_set_errno(error, errno, "cannot remove %s/.backapp/journal", dest->path);
     if (unlinkat(dest->state_fd, "journal.new", 0) != 0 && errno != ENOENT)
         return error_set_errno(error, errno, "cannot remove %s/.backapp/journal.new", dest->path);
+    if (!sidecar_drop_new(dest, error))
+        return FALSE;
     return dir_sync(dest->state_fd, DESTINATION_STATE_DIR, error);
 }
 
@@ -116,6 +121,8 @@ gboolean commit_replay(Destination *dest, RunSink *sink, const CancelFlag *cance
     } else if (journal == NULL && error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
         if (unlinkat(dest->state_fd, "journal.new", 0) != 0 && errno != ENOENT)
             return error_set_errno(error, errno, "cannot remove %s/.backapp/journal.new", dest->path);
+        if (!sidecar_drop_new(dest, error))
+            return FALSE;
     } else if (journal == NULL) {
         g_propagate_prefixed_error(error, g_steal_pointer(&local), "%s: ", dest->path);
         return FALSE;

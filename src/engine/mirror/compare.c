@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "engine/mirror/compare_dir.h"
 #include "engine/mirror/links.h"
+#include "engine/mirror/sidecar_merge.h"
 
 #define PATCH_MIN_SIZE (1024 * 1024)
 
@@ -26,8 +27,10 @@ typedef struct {
     GArray *levels;
     GString *path; /* of the entry being handled */
     gsize base;    /* length of the current directory's path in it */
-    GString *name, *message;
-    Found pending_new; /* the directory that is entered next */
+    GString *name, *message, *target;
+    Found pending_new;     /* the directory that is entered next */
+    SidecarMerge *merge;   /* NULL where there is no sidecar */
+    guint64 without_proof; /* entries of which no sidecar tells whether they changed */
 } Emitter;
 
 static Level *top(Emitter *emitter)
@@ -111,17 +114,83 @@ static gboolean add_copy(Emitter *emitter, const Found *found, PlanEntry *entry,
     return add(emitter, entry, error);
 }
 
-static gboolean handle_entry(Emitter *emitter, const Found *found, GError **error)
+/* Only the sidecar changes. */
+static gboolean add_record(Emitter *emitter, const char *action, PlanEntry *entry, GError **error)
+{
+    entry->op = PLAN_RECORD;
+    show(emitter, action, entry->want.mode, entry);
+    return add(emitter, entry, error);
+}
+
+/* What can only be a record at the destination: *state is what there is of it. */
+static gboolean handle_record(Emitter *emitter, const Found *found, PlanEntry *entry, SidecarState state,
+                              GError **error)
 {
     PlanTotals *totals = emitter->totals;
+    if (found->have_mode == 0 && state == SIDECAR_SAME) {
+        totals->unchanged++;
+        return TRUE;
+    }
+    if (found->have_mode == 0 && state != SIDECAR_DIFFERS) {
+        totals->created++;
+        return add_record(emitter, "create", entry, error);
+    }
+    totals->changed++;
+    if (found->have_mode == 0)
+        return add_record(emitter, "update", entry, error);
+    /* Something else has the name: it makes way. */
+    top(emitter)->touched = TRUE;
+    count_displaced(emitter, found);
+    show(emitter, "update", found->want.mode, entry);
+    entry->op = PLAN_REMOVE;
+    entry->files = MAX(found->files, 1);
+    return add(emitter, entry, error);
+}
+
+/* Tells the sidecar of an entry. A file whose content may differ though its size and coarse time do not is copied. */
+static gboolean put_record(Emitter *emitter, Found *found, const char *path, SidecarState *state, GError **error)
+{
+    const MirrorOptions *options = emitter->run->options;
+    gboolean linked = options->hard_links && !S_ISDIR(found->want.mode) &&
+                      (found->record_only || !emitter->run->dest->abilities.hard_links);
+    SidecarRecord record = {.path = path,
+                            .meta = found->want,
+                            .target = found->target,
+                            .link = linked ? links_first_name(emitter->links, path, &found->want) : NULL};
+    gboolean stale = FALSE;
+    if (S_ISDIR(found->have_mode) && !S_ISDIR(found->want.mode))
+        sidecar_merge_remove(emitter->merge, path);
+    if (!sidecar_merge_put(emitter->merge, &record, found->encoded, found->encoded_length, state, &stale, error))
+        return FALSE;
+    gboolean there = found->verdict == VERDICT_SAME || found->verdict == VERDICT_META;
+    if (*state == SIDECAR_UNKNOWN && there)
+        emitter->without_proof++;
+    if (stale && there && !options->checksum)
+        found->verdict = VERDICT_REPLACE;
+    return TRUE;
+}
+
+static gboolean handle_entry(Emitter *emitter, Found *found, GError **error)
+{
+    PlanTotals *totals = emitter->totals;
+    SidecarState state = SIDECAR_SAME;
     PlanEntry entry = {.path = path_of(emitter, found->name),
                        .want = found->want,
                        .have_ino = found->have_ino,
                        .have_mode = found->have_mode};
+    if (emitter->merge != NULL && !put_record(emitter, found, entry.path, &state, error))
+        return FALSE;
+    if (found->record_only)
+        return handle_record(emitter, found, &entry, state, error);
     LinksDecision decision = links_decide(emitter->links, entry.path, found, &entry.target);
     if (decision == LINKS_KEEP && found->verdict == VERDICT_SAME) {
-        totals->unchanged++;
-        return TRUE;
+        if (state == SIDECAR_SAME || state == SIDECAR_UNKNOWN) {
+            totals->unchanged++;
+            return TRUE;
+        }
+        totals->changed++;
+        totals->metadata_changed++;
+        return add_record(emitter, "metadata", &entry, error);
     }
     if (decision == LINKS_KEEP) {
         entry.op = PLAN_META;
@@ -152,6 +221,8 @@ static gboolean handle_remove(Emitter *emitter, const Found *found, GError **err
                        .have_mode = found->have_mode,
                        .files = found->files,
                        .bytes = found->bytes};
+    if (emitter->merge != NULL)
+        sidecar_merge_remove(emitter->merge, entry.path);
     top(emitter)->touched = TRUE;
     emitter->totals->deleted += found->files;
     emitter->totals->deleted_files += found->gone_files;
@@ -177,10 +248,44 @@ static gboolean handle_new_dir(Emitter *emitter, const Found *found, GError **er
     return add(emitter, &entry, error);
 }
 
+/* A directory's own record. Times of a file system's root are not kept by some. */
+static gboolean handle_self(Emitter *emitter, Found *found, GError **error)
+{
+    Level *level = top(emitter);
+    const char *path = path_of(emitter, "");
+    SidecarState state = SIDECAR_SAME;
+    level->seen_self = TRUE;
+    level->self = *found;
+    if (emitter->merge == NULL || (path[0] == '\0' && emitter->run->sources > 1))
+        return TRUE;
+    if (!put_record(emitter, found, path, &state, error))
+        return FALSE;
+    if (state == SIDECAR_DIFFERS || state == SIDECAR_ABSENT)
+        level->self.changed = TRUE;
+    else if (state == SIDECAR_SAME && path[0] == '\0')
+        level->self.changed = FALSE;
+    return TRUE;
+}
+
+/* There was only a record of it. */
+static gboolean handle_gone(const char *path, guint32 mode, gboolean whole, gpointer user_data, GError **error)
+{
+    Emitter *emitter = user_data;
+    PlanEntry entry = {.op = PLAN_RECORD, .path = path, .files = 1};
+    emitter->totals->deleted++;
+    emitter->totals->deleted_files++;
+    if (whole)
+        return TRUE;
+    show(emitter, "delete", mode, &entry);
+    return add(emitter, &entry, error);
+}
+
 static void handle_warning(Emitter *emitter, const Found *found)
 {
     MirrorRun *run = emitter->run;
     const char *path = path_of(emitter, found->name);
+    if (emitter->merge != NULL && !g_str_equal(found->code, "metadata"))
+        sidecar_merge_keep(emitter->merge, path);
     if (g_str_equal(found->code, "vanished"))
         run_warn_vanished(run, path);
     else if (g_str_equal(found->code, "unreadable"))
@@ -198,12 +303,15 @@ static gboolean emit_record(const guint8 *data, gsize length, gpointer user_data
     Emitter *emitter = user_data;
     PlanTotals *totals = emitter->totals;
     Found found;
-    if (!compare_found_decode(data, length, &found, emitter->name, emitter->message, error))
+    if (!compare_found_decode(data, length, &found, emitter->name, emitter->message, emitter->target, error))
         return FALSE;
     switch (found.kind) {
     case FOUND_SELF:
-        top(emitter)->self = found;
-        top(emitter)->seen_self = TRUE;
+        return handle_self(emitter, &found, error);
+    case FOUND_SUBDIR:
+        return sidecar_merge_directory(emitter->merge, path_of(emitter, found.name), error);
+    case FOUND_LEFT:
+        sidecar_merge_keep(emitter->merge, path_of(emitter, found.name));
         return TRUE;
     case FOUND_ENTRY:
         return handle_entry(emitter, &found, error);
@@ -233,6 +341,8 @@ static gboolean enter_directory(const char *path, guint tag, gpointer user_data,
     if (level.is_new)
         level.self = emitter->pending_new;
     g_array_append_val(emitter->levels, level);
+    if (emitter->merge != NULL && (tag & COMPARE_STOP) != 0)
+        sidecar_merge_keep(emitter->merge, path);
     g_string_assign(emitter->path, path);
     emitter->base = emitter->path->len;
     return TRUE;
@@ -279,14 +389,49 @@ static gboolean leave_directory(const char *path, guint tag, gpointer user_data,
     return good;
 }
 
+/* The rest of the sidecar. The plan has to say that it changes even if nothing else does. */
+static gboolean finish_sidecar(Emitter *emitter, GError **error)
+{
+    MirrorRun *run = emitter->run;
+    gboolean changed = FALSE;
+    if (emitter->merge == NULL)
+        return TRUE;
+    if (!sidecar_merge_finish(emitter->merge, &changed, error))
+        return FALSE;
+    emitter->totals->dest_files += sidecar_merge_only_records(emitter->merge);
+    if (emitter->without_proof > 0)
+        run_warn(run, "note", NULL,
+                 "the sidecar with what the destination's file system cannot hold is not there or not whole: it is "
+                 "written anew from the sources");
+    run->sidecar_new = changed && !run->options->dry_run;
+    PlanEntry entry = {.op = PLAN_RECORD, .path = ""};
+    return !changed || plan_add(emitter->plan, &entry, error);
+}
+
+static gboolean walk_and_finish(Emitter *emitter, GError **error)
+{
+    MirrorRun *run = emitter->run;
+    WalkFuncs funcs = {.visit = compare_visit,
+                       .record = emit_record,
+                       .enter = enter_directory,
+                       .leave = leave_directory,
+                       .visit_data = run,
+                       .user_data = emitter};
+    int temp_fd = run->options->dry_run ? -1 : run->dest->state_fd;
+    return walk_run(run->jobs, COMPARE_PAIR, temp_fd, &funcs, run->cancel, error) && finish_sidecar(emitter, error) &&
+           plan_finish(emitter->plan, error);
+}
+
 gboolean compare_plan(MirrorRun *run, Plan *plan, gboolean items, PlanTotals *totals, GError **error)
 {
     *totals = (PlanTotals){0};
-    g_autoptr(Links) links = links_new(run->options->hard_links);
+    /* Where names cannot share a file each has its own, and the sidecar says that they belong together. */
+    g_autoptr(Links) links = links_new(run->options->hard_links && (!run->sidecar || run->dest->abilities.hard_links));
     g_autoptr(GArray) levels = g_array_new(FALSE, FALSE, sizeof(Level));
     g_autoptr(GString) path = g_string_new(NULL);
     g_autoptr(GString) name = g_string_new(NULL);
     g_autoptr(GString) message = g_string_new(NULL);
+    g_autoptr(GString) target = g_string_new(NULL);
     Emitter emitter = {.run = run,
                        .plan = plan,
                        .totals = totals,
@@ -295,13 +440,11 @@ gboolean compare_plan(MirrorRun *run, Plan *plan, gboolean items, PlanTotals *to
                        .levels = levels,
                        .path = path,
                        .name = name,
-                       .message = message};
-    WalkFuncs funcs = {.visit = compare_visit,
-                       .record = emit_record,
-                       .enter = enter_directory,
-                       .leave = leave_directory,
-                       .visit_data = run,
-                       .user_data = &emitter};
-    int temp_fd = run->options->dry_run ? -1 : run->dest->state_fd;
-    return walk_run(run->jobs, COMPARE_PAIR, temp_fd, &funcs, run->cancel, error) && plan_finish(plan, error);
+                       .message = message,
+                       .target = target};
+    g_autoptr(SidecarMerge) merge = run->sidecar ? sidecar_merge_new(run, handle_gone, &emitter, error) : NULL;
+    if (run->sidecar && merge == NULL)
+        return FALSE;
+    emitter.merge = merge;
+    return walk_and_finish(&emitter, error);
 }

@@ -11,6 +11,7 @@
 #include "engine/mirror/extraneous.h"
 #include "engine/mirror/names.h"
 #include "engine/mirror/plan.h"
+#include "engine/mirror/sidecar_merge.h"
 #include "fs/copy.h"
 #include "fs/dir.h"
 #include "fs/select.h"
@@ -32,6 +33,8 @@ typedef struct {
     GPtrArray *subdirs; /* of char *: names to be walked, with the tag in the first byte */
     GByteArray *subdir_records;
     NamesSeen *names_seen; /* NULL where case tells names apart */
+    GByteArray *attrs;     /* of the entry being looked at, encoded for the sidecar */
+    char *target;          /* of a symlink likewise; PATH_MAX + 1 bytes */
     Found counts;
 } Visit;
 
@@ -51,13 +54,21 @@ static gboolean put_found(WalkDir *dir, const Found *found, GError **error)
         bytes_put_varint(out, found->bytes_total);
         bytes_put_varint(out, found->dest_files);
         break;
+    case FOUND_SUBDIR:
+    case FOUND_LEFT:
+        bytes_put_blob(out, found->name, strlen(found->name));
+        break;
     case FOUND_SELF:
     case FOUND_ENTRY:
     case FOUND_DIR_NEW:
     case FOUND_REMOVE:
         bytes_put_blob(out, found->name, found->name != NULL ? strlen(found->name) : 0);
         bytes_put_varint(out, found->verdict);
-        bytes_put_varint(out, (found->attrs ? 1U : 0U) | (found->changed ? 2U : 0U));
+        bytes_put_varint(out, (found->attrs ? 1U : 0U) | (found->changed ? 2U : 0U) | (found->record_only ? 4U : 0U) |
+                                  (found->target != NULL ? 8U : 0U));
+        if (found->target != NULL)
+            bytes_put_blob(out, found->target, strlen(found->target));
+        bytes_put_blob(out, found->encoded, found->encoded_length);
         meta_encode(&found->want, out);
         bytes_put_varint(out, found->have_ino);
         bytes_put_varint(out, found->have_mode);
@@ -73,44 +84,55 @@ static gboolean put_found(WalkDir *dir, const Found *found, GError **error)
     return walk_dir_put(dir, out->data, out->len, error);
 }
 
+static const char *get_text(BytesReader *in, gsize max, GString *text)
+{
+    gsize length = 0;
+    const guint8 *bytes = bytes_get_blob(in, max, &length);
+    g_string_truncate(text, 0);
+    if (bytes != NULL)
+        g_string_append_len(text, (const char *)bytes, (gssize)length);
+    return text->str;
+}
+
+/* The fields of what has metadata. */
+static void get_entry(BytesReader *in, Found *found, GString *target)
+{
+    found->verdict = (Verdict)bytes_get_varint(in);
+    guint64 bits = bytes_get_varint(in);
+    found->attrs = (bits & 1) != 0;
+    found->changed = (bits & 2) != 0;
+    found->record_only = (bits & 4) != 0;
+    if ((bits & 8) != 0)
+        found->target = get_text(in, PATH_MAX, target);
+    found->encoded = bytes_get_blob(in, SIDECAR_ATTRS_MAX, &found->encoded_length);
+    meta_decode(in, &found->want);
+    found->have_ino = bytes_get_varint(in);
+    found->have_mode = (guint32)bytes_get_varint(in);
+    found->have_size = bytes_get_varint(in);
+    found->have_nlink = bytes_get_varint(in);
+    found->files = bytes_get_varint(in);
+    found->bytes = bytes_get_varint(in);
+    found->gone_files = bytes_get_varint(in);
+}
+
 gboolean compare_found_decode(const guint8 *data, gsize length, Found *found, GString *name, GString *message,
-                              GError **error)
+                              GString *target, GError **error)
 {
     BytesReader in = bytes_reader(data, length);
     *found = (Found){.kind = (FoundKind)bytes_get_varint(&in)};
-    gsize n = 0;
     if (found->kind == FOUND_COUNTS) {
         found->unchanged = bytes_get_varint(&in);
         found->files_total = bytes_get_varint(&in);
         found->bytes_total = bytes_get_varint(&in);
         found->dest_files = bytes_get_varint(&in);
     } else {
-        const guint8 *bytes = bytes_get_blob(&in, NAME_BYTES_MAX, &n);
-        g_string_truncate(name, 0);
-        if (bytes != NULL)
-            g_string_append_len(name, (const char *)bytes, (gssize)n);
-        found->name = name->str;
+        found->name = get_text(&in, NAME_BYTES_MAX, name);
     }
     if (found->kind == FOUND_WARNING) {
         found->code = (const char *)(guintptr)bytes_get_u64(&in);
-        const guint8 *bytes = bytes_get_blob(&in, MESSAGE_BYTES_MAX, &n);
-        g_string_truncate(message, 0);
-        if (bytes != NULL)
-            g_string_append_len(message, (const char *)bytes, (gssize)n);
-        found->message = message->str;
-    } else if (found->kind != FOUND_COUNTS) {
-        found->verdict = (Verdict)bytes_get_varint(&in);
-        guint64 bits = bytes_get_varint(&in);
-        found->attrs = (bits & 1) != 0;
-        found->changed = (bits & 2) != 0;
-        meta_decode(&in, &found->want);
-        found->have_ino = bytes_get_varint(&in);
-        found->have_mode = (guint32)bytes_get_varint(&in);
-        found->have_size = bytes_get_varint(&in);
-        found->have_nlink = bytes_get_varint(&in);
-        found->files = bytes_get_varint(&in);
-        found->bytes = bytes_get_varint(&in);
-        found->gone_files = bytes_get_varint(&in);
+        found->message = get_text(&in, MESSAGE_BYTES_MAX, message);
+    } else if (found->kind != FOUND_COUNTS && found->kind != FOUND_SUBDIR && found->kind != FOUND_LEFT) {
+        get_entry(&in, found, target);
     }
     return bytes_reader_done(&in) ||
            error_set(error, BACKAPP_ERROR_INTERNAL, "compare: a record was damaged on its way through the walk");
@@ -120,6 +142,12 @@ static gboolean put_warning(WalkDir *dir, const char *code, const char *name, co
 {
     Found found = {.kind = FOUND_WARNING, .code = code, .name = name, .message = message};
     return put_found(dir, &found, error);
+}
+
+static gboolean put_name(Visit *visit, FoundKind kind, const char *name, GError **error)
+{
+    Found found = {.kind = kind, .name = name};
+    return put_found(visit->dir, &found, error);
 }
 
 /* A failed look at a source's entry: gone, or unreadable. */
@@ -223,6 +251,47 @@ static void set_have(Found *found, const FileMeta *have)
     found->have_nlink = have->nlink;
 }
 
+/* What the sidecar will say of an entry besides its metadata; found points into the visit. */
+static gboolean read_for_sidecar(Visit *visit, const char *name, Found *found, GError **error)
+{
+    const MirrorRun *run = visit->run;
+    if (!run->sidecar || (!run->wanted.acls && !run->wanted.xattrs))
+        return TRUE;
+    g_autoptr(GError) local = NULL;
+    const Attrs *attrs ATTRS_AUTO = attrs_read(visit->src_fd, name, -1, &run->wanted, &local);
+    if (attrs == NULL)
+        return error_is(local, BACKAPP_ERROR_NOT_FOUND) ||
+               put_warning(visit->dir, "metadata", name, local->message, error);
+    if (attrs_is_empty(attrs))
+        return TRUE;
+    g_byte_array_set_size(visit->attrs, 0);
+    attrs_encode(attrs, visit->attrs);
+    if (visit->attrs->len > SIDECAR_ATTRS_MAX)
+        return put_warning(visit->dir, "metadata", name, "its extended attributes are too large for the sidecar",
+                           error);
+    found->encoded = visit->attrs->data;
+    found->encoded_length = visit->attrs->len;
+    return TRUE;
+}
+
+/* The target of a symlink, for the sidecar. FALSE with *said if it cannot be read. */
+static gboolean read_target(Visit *visit, const char *name, Found *found, gboolean *said, GError **error)
+{
+    *said = TRUE;
+    if (!visit->run->sidecar || !S_ISLNK(found->want.mode))
+        return TRUE;
+    gssize length = readlinkat(visit->src_fd, name, visit->target, PATH_MAX);
+    if (length <= 0) {
+        g_autoptr(GError) local = NULL;
+        error_set_errno(&local, length < 0 ? errno : ENOENT, "cannot read the symlink");
+        *said = put_source_error(visit, name, local, error);
+        return FALSE;
+    }
+    visit->target[length] = '\0';
+    found->target = visit->target;
+    return TRUE;
+}
+
 /* A directory stands where something else shall be. TRUE in *way if it may be displaced. */
 static gboolean check_displaced_directory(Visit *visit, const char *name, Found *found, gboolean *way, GError **error)
 {
@@ -251,6 +320,12 @@ static gboolean look_at_file(Visit *visit, const char *name, const FileMeta *wan
     Found found = {.kind = FOUND_ENTRY, .name = name, .want = *want, .verdict = VERDICT_NEW};
     visit->counts.files_total++;
     visit->counts.bytes_total += S_ISREG(want->mode) ? want->size : 0;
+    found.record_only = visit->run->sidecar && sidecar_is_record_only(&visit->run->dest->abilities, want->mode);
+    gboolean said = TRUE;
+    if (!read_target(visit, name, &found, &said, error))
+        return said;
+    if (!read_for_sidecar(visit, name, &found, error))
+        return FALSE;
     if (have == NULL)
         return put_found(visit->dir, &found, error);
     set_have(&found, have);
@@ -263,7 +338,7 @@ static gboolean look_at_file(Visit *visit, const char *name, const FileMeta *wan
         if (!way)
             return TRUE;
     }
-    if (!has_same_data(visit, name, want, have)) {
+    if (found.record_only || !has_same_data(visit, name, want, have)) {
         found.verdict = VERDICT_REPLACE;
         return put_found(visit->dir, &found, error);
     }
@@ -272,7 +347,7 @@ static gboolean look_at_file(Visit *visit, const char *name, const FileMeta *wan
         found.attrs || (meta_difference(want, have, visit->run->granularity_ns) & visit->run->parts) != 0;
     found.verdict = differs ? VERDICT_META : VERDICT_SAME;
     gboolean may_be_link = want->nlink > 1 || have->nlink > 1;
-    if (found.verdict == VERDICT_SAME && !may_be_link) {
+    if (found.verdict == VERDICT_SAME && !may_be_link && !visit->run->sidecar) {
         visit->counts.unchanged++;
         return TRUE;
     }
@@ -304,6 +379,8 @@ static gboolean keep_subdir(Visit *visit, const char *name, const FileMeta *want
     if (visit->run->options->one_file_system && other_fs)
         tag |= COMPARE_STOP;
     g_ptr_array_add(visit->subdirs, g_strdup_printf("%c%s", (char)tag, name));
+    if (visit->run->sidecar && !put_name(visit, FOUND_SUBDIR, name, error))
+        return FALSE;
     if ((tag & COMPARE_NEW) != 0) {
         Found found = {.kind = FOUND_DIR_NEW, .name = name, .want = *want, .verdict = VERDICT_NEW};
         if (have != NULL) {
@@ -390,7 +467,7 @@ static gboolean look_at_source_entry(Visit *visit, const char *name, gboolean in
         visit->counts.dest_files++;
     gboolean said = TRUE;
     if (!is_included(visit, name, &want, &said, error))
-        return said;
+        return said && (!visit->run->sidecar || put_name(visit, FOUND_LEFT, name, error));
     if (S_ISDIR(want.mode))
         return keep_subdir(visit, name, &want, in_dest ? &have : NULL, error);
     return look_at_file(visit, name, &want, in_dest ? &have : NULL, error);
@@ -438,6 +515,8 @@ static gboolean put_self(Visit *visit, GError **error)
         found.changed =
             found.attrs || (meta_difference(&found.want, &have, visit->run->granularity_ns) & visit->run->parts) != 0;
     }
+    if (!read_for_sidecar(visit, "", &found, error))
+        return FALSE;
     return put_found(visit->dir, &found, error);
 }
 
@@ -465,10 +544,21 @@ static gboolean visit_opened(Visit *visit, GError **error)
            name_subdirs(visit, error);
 }
 
-/* The root of a run with several sources: nothing but their folders. */
+static int compare_folders(gconstpointer a, gconstpointer b, gpointer folders)
+{
+    char *const *names = folders;
+    return strcmp(names[*(const guint *)a], names[*(const guint *)b]);
+}
+
+/* The root of a run with several sources: nothing but their folders, in the order of names (which the sidecar needs). */
 static gboolean visit_folders(MirrorRun *run, WalkDir *dir, GError **error)
 {
-    for (guint i = 0; i < run->sources; i++) {
+    g_autofree guint *order = g_new(guint, run->sources);
+    for (guint i = 0; i < run->sources; i++)
+        order[i] = i;
+    g_qsort_with_data(order, (gint)run->sources, sizeof *order, compare_folders, run->folders);
+    for (guint at = 0; at < run->sources; at++) {
+        guint i = order[at];
         Found found = {.kind = FOUND_DIR_NEW, .name = run->folders[i], .verdict = VERDICT_NEW};
         FileMeta have;
         if (!meta_read(run_source_fd(run, i), "", &found.want, error))
@@ -512,11 +602,15 @@ gboolean compare_visit(WalkDir *dir, gpointer user_data, GError **error)
     g_autoptr(GPtrArray) subdirs = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GByteArray) subdir_records = g_byte_array_new();
     g_autoptr(NamesSeen) names_seen = names_seen_new(&run->dest->abilities);
+    g_autoptr(GByteArray) attrs = run->sidecar ? g_byte_array_new() : NULL;
+    g_autofree char *target = run->sidecar ? g_malloc(PATH_MAX + 1) : NULL;
     visit.src_fd = src_fd;
     visit.dst_fd = dst_fd;
     visit.scratch = scratch;
     visit.subdirs = subdirs;
     visit.subdir_records = subdir_records;
     visit.names_seen = names_seen;
+    visit.attrs = attrs;
+    visit.target = target;
     return visit_opened(&visit, error);
 }

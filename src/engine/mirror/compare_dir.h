@@ -22,6 +22,8 @@ typedef enum {
     FOUND_REMOVE,   /* an extraneous entry */
     FOUND_WARNING,  /* code in text, path in name, message */
     FOUND_COUNTS,   /* what was seen */
+    FOUND_SUBDIR,   /* where there is a sidecar: the source has a directory of this name, to be walked later */
+    FOUND_LEFT,     /* where there is a sidecar: the source's entry of this name takes no part */
 } FoundKind;
 
 typedef enum {
@@ -33,11 +35,16 @@ typedef enum {
 
 typedef struct {
     FoundKind kind;
-    Verdict verdict;  /* ENTRY */
-    gboolean attrs;   /* extended attributes differ */
-    gboolean changed; /* SELF: own metadata differs */
-    const char *name; /* ENTRY, DIR_NEW: one component; REMOVE: relative to the directory; WARNING: component or "" */
-    const char *code; /* WARNING; static */
+    Verdict verdict;       /* ENTRY */
+    gboolean attrs;        /* extended attributes differ */
+    gboolean changed;      /* SELF: own metadata differs */
+    gboolean record_only;  /* ENTRY: it cannot exist at the destination */
+    const char *target;    /* ENTRY where there is a sidecar: of a symlink, else NULL */
+    const guint8 *encoded; /* SELF, ENTRY where there is a sidecar: the source's attributes; nothing if it has none */
+    gsize encoded_length;
+    const char *
+        name; /* ENTRY, DIR_NEW, SUBDIR, LEFT: one component; REMOVE: relative to the directory; WARNING: component or "" */
+    const char *code;    /* WARNING; static */
     const char *message; /* WARNING */
     FileMeta want;
     guint64 have_ino, have_size, have_nlink;
@@ -52,4 +59,4 @@ gboolean compare_visit(WalkDir *dir, gpointer user_data, GError **error);
 
 /* Reads a record back. What it points to lives as long as data, except strings, which are in *scratch. */
 gboolean compare_found_decode(const guint8 *data, gsize length, Found *found, GString *name, GString *message,
-                              GError **error);
+                              GString *target, GError **error);

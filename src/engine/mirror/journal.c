@@ -24,7 +24,7 @@
 #define TRAILER_LENGTH 28U /* zero, number of frames, sum of sums, sum of these */
 #define NS_PER_SECOND  1000000000U
 
-enum { FLAG_STABLE_INODES = 1, FLAG_XATTRS = 2, FLAG_ACLS = 4, FLAGS_ALL = 7 };
+enum { FLAG_STABLE_INODES = 1, FLAG_XATTRS = 2, FLAG_ACLS = 4, FLAG_SIDECAR = 8, FLAGS_ALL = 15 };
 
 struct JournalWriter {
     int state_fd, fd;
@@ -124,7 +124,7 @@ static gboolean put_header(JournalWriter *writer, const JournalHeader *header, G
         return error_set(error, BACKAPP_ERROR_INVALID, "a run's name \"%s\" or its versions' \"%s\" is no file name",
                          header->run_id, header->versions);
     guint flags = (header->stable_inodes ? FLAG_STABLE_INODES : 0) | (header->filter.xattrs ? FLAG_XATTRS : 0) |
-                  (header->filter.acls ? FLAG_ACLS : 0);
+                  (header->filter.acls ? FLAG_ACLS : 0) | (header->sidecar ? FLAG_SIDECAR : 0);
     g_byte_array_append(writer->buffer, (const guint8 *)MAGIC, MAGIC_LENGTH);
     g_byte_array_set_size(writer->payload, 0);
     bytes_put_varint(writer->payload, VERSION);
@@ -335,7 +335,8 @@ static gboolean get_header(Journal *journal, GError **error)
         (JournalHeader){.run_id = journal->run_id,
                         .versions = journal->versions,
                         .stable_inodes = (flags & FLAG_STABLE_INODES) != 0,
-                        .filter = {.xattrs = (flags & FLAG_XATTRS) != 0, .acls = (flags & FLAG_ACLS) != 0}};
+                        .filter = {.xattrs = (flags & FLAG_XATTRS) != 0, .acls = (flags & FLAG_ACLS) != 0},
+                        .sidecar = (flags & FLAG_SIDECAR) != 0};
     return TRUE;
 }
 

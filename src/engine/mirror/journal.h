@@ -34,6 +34,7 @@ typedef struct {
     const char *versions;   /* name of the folder under versions/ that takes what is displaced; "" = not kept */
     gboolean stable_inodes; /* inode numbers may be checked */
     AttrsFilter filter;     /* which attributes the records speak of */
+    gboolean sidecar;       /* sidecar.new becomes the sidecar */
 } JournalHeader;
 
 typedef struct JournalWriter JournalWriter;

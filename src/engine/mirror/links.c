@@ -67,6 +67,28 @@ static LinksDecision decide_alone(Links *links, const Found *found)
     return found->have_nlink > 1 ? decide_shared(links, found) : LINKS_KEEP;
 }
 
+static Group *add_group(Links *links, const Group *wanted, const char *path)
+{
+    gsize length = strlen(path) + 1;
+    Group *group = g_malloc(sizeof *group + length);
+    *group = *wanted;
+    memcpy(group->path, path, length);
+    g_hash_table_add(links->groups, group);
+    return group;
+}
+
+const char *links_first_name(Links *links, const char *path, const FileMeta *want)
+{
+    if (want->nlink <= 1)
+        return NULL;
+    Group wanted = {.dev = want->dev, .ino = want->ino};
+    const Group *group = g_hash_table_lookup(links->groups, &wanted);
+    if (group != NULL)
+        return group->path;
+    add_group(links, &wanted, path);
+    return NULL;
+}
+
 LinksDecision links_decide(Links *links, const char *path, const Found *found, const char **target)
 {
     if (!links->hard_links || found->want.nlink <= 1)
@@ -75,12 +97,8 @@ LinksDecision links_decide(Links *links, const char *path, const Found *found, c
     Group *group = g_hash_table_lookup(links->groups, &wanted);
     if (group == NULL) {
         LinksDecision decision = decide_alone(links, found);
-        gsize length = strlen(path) + 1;
-        group = g_malloc(sizeof *group + length);
-        *group = wanted;
-        group->kept_ino = decision == LINKS_KEEP ? found->have_ino : 0;
-        memcpy(group->path, path, length);
-        g_hash_table_add(links->groups, group);
+        wanted.kept_ino = decision == LINKS_KEEP ? found->have_ino : 0;
+        add_group(links, &wanted, path);
         return decision;
     }
     if (group->kept_ino != 0 && group->kept_ino == found->have_ino)

@@ -20,6 +20,10 @@ Links *links_new(gboolean hard_links);
 /* Decides about one found file at `path`, in plan order. *target (LINKS_LINK) stays valid until links_free. */
 LinksDecision links_decide(Links *links, const char *path, const Found *found, const char **target);
 
+/* For a destination that cannot hold hard links: the first name of the group that a file with several names is in, valid
+ * until links_free; NULL for that one itself and for others. Not for files that links_decide was asked about. */
+const char *links_first_name(Links *links, const char *path, const FileMeta *want);
+
 void links_free(Links *links);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Links, links_free)

@@ -14,6 +14,7 @@
 #include "engine/mirror/prepare.h"
 #include "engine/mirror/resume.h"
 #include "engine/mirror/rsync_engine.h"
+#include "engine/mirror/sidecar_merge.h"
 #include "engine/mirror/stage.h"
 #include "engine/mirror/verify.h"
 #include "fs/dir.h"
@@ -33,11 +34,39 @@ void mirror_stats_clear(MirrorStats *stats)
     g_clear_pointer(&stats->plan_hash, g_free);
 }
 
-/* What the destination's file system cannot hold is neither compared nor applied; that is said once a run. */
+/* Links and special files that exist only in the sidecar, in words. */
+static void name_record_only(const FsAbilities *can, GString *lost)
+{
+    if (!can->symlinks)
+        g_string_append(lost, ", symbolic links");
+    if (!can->hard_links)
+        g_string_append(lost, ", hard links");
+    if (!can->fifos)
+        g_string_append(lost, ", fifos");
+    if (!can->devices && geteuid() == 0)
+        g_string_append(lost, ", devices");
+}
+
+/* A dry run may not try what the file system can hold, and of FUSE its type says nothing: an earlier run knew. */
+static void recall_abilities(MirrorRun *run)
+{
+    Destination *dest = run->dest;
+    if (!run->options->dry_run || !g_str_equal(dest->facts.type, "fuse"))
+        return;
+    g_autoptr(SidecarReader) reader = sidecar_reader_open(dest, SIDECAR_NAME, NULL);
+    if (reader != NULL)
+        sidecar_reader_abilities(reader, &dest->abilities);
+}
+
+/* What the destination's file system cannot hold is neither compared with what is there nor applied, but goes to the
+ * sidecar; that is said once a run. */
 static void adapt_to_destination(MirrorRun *run)
 {
     const FsAbilities *can = &run->dest->abilities;
     g_autoptr(GString) lost = g_string_new(NULL);
+    recall_abilities(run);
+    run->wanted = run->filter;
+    run->sidecar = sidecar_is_needed(can, &run->wanted);
     run->parts = META_ALL;
     run->granularity_ns = can->mtime_granularity_ns;
     if (!can->owners && geteuid() == 0) {
@@ -56,10 +85,11 @@ static void adapt_to_destination(MirrorRun *run)
         run->filter.acls = FALSE;
         g_string_append(lost, ", ACLs");
     }
-    if (lost->len > 0) {
-        g_autofree char *text =
-            g_strdup_printf("the destination's file system (%s) cannot hold %s: they are not kept there",
-                            run->dest->facts.type, lost->str + 2);
+    if (run->sidecar) {
+        name_record_only(can, lost);
+        g_autofree char *text = g_strdup_printf(
+            "the destination's file system (%s) cannot hold %s: they are kept in .backapp/" SIDECAR_NAME,
+            run->dest->facts.type, lost->str + 2);
         run_warn(run, "note", NULL, text);
     }
 }
@@ -106,7 +136,8 @@ static void empty_stage(MirrorRun *run)
     g_autoptr(GError) local = NULL;
     if (faccessat(run->dest->state_fd, "journal", F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
         return;
-    if (!remove_tree(run->dest->state_fd, "stage", FALSE, NULL, &local) || !resume_drop_old(run->dest, NULL, &local))
+    if (!remove_tree(run->dest->state_fd, "stage", FALSE, NULL, &local) || !resume_drop_old(run->dest, NULL, &local) ||
+        !sidecar_drop_new(run->dest, &local))
         run_warn(run, "note", NULL, local->message);
 }
 
@@ -118,10 +149,13 @@ static gboolean commit_run(MirrorRun *run, Plan *plan, Resume *resume, gint64 no
     g_autofree char *versions = keep ? versions_name(run->dest, now_s) : g_strdup("");
     g_autofree char *run_id = g_uuid_string_random();
     g_autoptr(GPtrArray) unproven = g_ptr_array_new_with_free_func(g_free);
-    if (!resume_checkpoint(resume, error))
+    if (!resume_checkpoint(resume, error) || !resume_close_log(resume, error))
+        return FALSE;
+    if (run->sidecar_new && !sidecar_mark_unsure(run->dest, run->unstaged, error))
         return FALSE;
     JournalHeader header = {.run_id = run_id,
                             .versions = versions,
+                            .sidecar = run->sidecar_new,
                             .stable_inodes = run->dest->abilities.stable_inodes,
                             .filter = run->filter};
     g_autoptr(JournalWriter) writer = journal_writer_new(run->dest->state_fd, &header, error);
@@ -139,7 +173,14 @@ static gboolean stage_and_commit(MirrorRun *run, Plan *plan, const PlanTotals *t
     gint64 now_s = g_get_real_time() / G_USEC_PER_SEC;
     run_stage(run, "rsync", totals->copy_files, totals->copy_bytes);
     g_autoptr(Resume) resume = resume_open(run->dest, &run->filter, run->sink, run->cancel, error);
-    return resume != NULL && stage_run(run, plan, resume, error) && commit_run(run, plan, resume, now_s, error);
+    g_autoptr(GHashTable) unstaged = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_mutex_init(&run->unstaged_lock);
+    run->unstaged = unstaged;
+    gboolean good =
+        resume != NULL && stage_run(run, plan, resume, error) && commit_run(run, plan, resume, now_s, error);
+    run->unstaged = NULL;
+    g_mutex_clear(&run->unstaged_lock);
+    return good;
 }
 
 static gboolean verify_after(MirrorRun *run, MirrorStats *stats, GError **error)
@@ -159,6 +200,13 @@ static gboolean verify_after(MirrorRun *run, MirrorStats *stats, GError **error)
     return good;
 }
 
+/* A destination that holds everything by now needs none, and what it says would become wrong. */
+static gboolean drop_old_sidecar(const MirrorRun *run, GError **error)
+{
+    return atomic_load(&run->partial) || unlinkat(run->dest->state_fd, SIDECAR_NAME, 0) == 0 || errno == ENOENT ||
+           error_set_errno(error, errno, "cannot remove %s/.backapp/" SIDECAR_NAME, run->dest->path);
+}
+
 static gboolean finish(MirrorRun *run, MirrorStats *stats, GError **error)
 {
     const MirrorOptions *options = run->options;
@@ -169,6 +217,8 @@ static gboolean finish(MirrorRun *run, MirrorStats *stats, GError **error)
         g_prefix_error(error, "the mirror is complete, but old versions could not be removed: ");
         return FALSE;
     }
+    if (!run->sidecar && !drop_old_sidecar(run, error))
+        return FALSE;
     run->dest->known_files = stats->files_total;
     run->dest->known_bytes = stats->bytes_total;
     if (!destination_save_state(run->dest, options->sources, error))
@@ -217,6 +267,16 @@ static gboolean recover_first(MirrorRun *run, MirrorStats *stats, GError **error
     return TRUE;
 }
 
+static void call_then(const MirrorOptions *options, int root_fd)
+{
+    if (!options->then)
+        return;
+    /* What a second stage makes is not the mirror's: nobody else's to read. */
+    mode_t mask = umask(077);
+    options->then(options->then_data, root_fd);
+    umask(mask);
+}
+
 static gboolean run_in_destination(MirrorRun *run, MirrorStats *stats, GError **error)
 {
     const MirrorOptions *options = run->options;
@@ -230,8 +290,10 @@ static gboolean run_in_destination(MirrorRun *run, MirrorStats *stats, GError **
     stats->destination_id = g_strdup(dest->id);
     adapt_to_destination(run);
     g_autoptr(GError) own = NULL;
-    if (recover_first(run, stats, &own) && run_phases(run, stats, &own))
+    if (recover_first(run, stats, &own) && run_phases(run, stats, &own)) {
+        call_then(options, dest->root_fd);
         return TRUE;
+    }
     /* Wherever it was: the plan's temporary file may not fit either when a killed run has filled the disk. */
     if (error_is(own, BACKAPP_ERROR_NO_SPACE) && !options->dry_run)
         empty_stage(run);
@@ -271,11 +333,26 @@ gboolean mirror_run(const MirrorOptions *options, MirrorStats *stats, GError **e
     /* Staged files are made with their final mode; the stage itself is 0700. */
     mode_t mask = umask(0);
     gboolean remote = rsync_is_remote(options->destination);
-    gboolean good = remote || options->engine == MIRROR_ENGINE_RSYNC ? rsync_run(options, stats, error)
-                                                                     : run_native(options, stats, error);
+    gboolean by_rsync = remote || options->engine == MIRROR_ENGINE_RSYNC;
+    gboolean good = by_rsync ? rsync_run(options, stats, error) : run_native(options, stats, error);
+    if (good && by_rsync)
+        call_then(options, -1);
     umask(mask);
     stats->duration = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
     return good;
+}
+
+gboolean mirror_hold(const char *destination, RunSink *sink, const CancelFlag *cancel, MirrorThen then,
+                     gpointer user_data, GError **error)
+{
+    DestinationOptions how = {.existing_only = TRUE};
+    gboolean refused = FALSE, did_something = FALSE;
+    g_autoptr(Destination) dest = NULL;
+    if (!destination_open(destination, &how, sink, &dest, &refused, error) ||
+        !commit_replay(dest, sink, cancel, &did_something, error))
+        return FALSE;
+    then(user_data, dest->root_fd);
+    return TRUE;
 }
 
 gboolean mirror_recover(const char *destination, RunSink *sink, const CancelFlag *cancel, gboolean *did_something,

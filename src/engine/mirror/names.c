@@ -53,7 +53,5 @@ const char *names_problem(const FsAbilities *abilities, NamesSeen *seen, const c
         return "the destination's file system takes this name for the same as another one that differs only in case";
     if (S_ISREG(meta->mode) && meta->size > abilities->max_file_size)
         return "it is larger than a file may be on the destination's file system";
-    if (S_ISLNK(meta->mode) && !abilities->symlinks)
-        return "the destination's file system keeps no symbolic links";
     return NULL;
 }

@@ -134,6 +134,8 @@ static gboolean put_entry(Prepare *prepare, const PlanEntry *entry, GError **err
         record.op = JOURNAL_REMOVE;
         forget_proofs(prepare, entry->path);
         return journal_put(prepare->writer, &record, error);
+    case PLAN_RECORD:
+        return TRUE; /* it is in sidecar.new, which goes with the journal as a whole */
     default:
         return error_set(error, BACKAPP_ERROR_INTERNAL, "the plan has an unknown entry");
     }

@@ -264,6 +264,11 @@ gboolean resume_checkpoint(Resume *resume, GError **error)
     return good;
 }
 
+gboolean resume_close_log(Resume *resume, GError **error)
+{
+    return resume->log_fd < 0 || fd_close(&resume->log_fd, "the stage's log", error);
+}
+
 gboolean resume_drop_old(Destination *dest, const CancelFlag *cancel, GError **error)
 {
     for (guint i = 0; i < OLD_STAGES; i++) {

@@ -35,6 +35,10 @@ gboolean resume_done(Resume *resume, const char *path, const FileMeta *source, G
 /* Syncs the destination's file system and notes that all before it is durable. No file may be in the making. */
 gboolean resume_checkpoint(Resume *resume, GError **error);
 
+/* Nothing more will be staged: the log is closed, for some file systems (FUSE) keep a removed file, and so the folder of
+ * the stage, as long as it is open. */
+gboolean resume_close_log(Resume *resume, GError **error);
+
 /* Removes what older runs left. */
 gboolean resume_drop_old(Destination *dest, const CancelFlag *cancel, GError **error);
 

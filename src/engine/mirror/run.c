@@ -52,8 +52,19 @@ void run_warn(MirrorRun *run, const char *code, const char *path, const char *me
     run->sink->warning(run->sink, code, path, message);
 }
 
+/* What the sidecar says of it would not be true. */
+static void note_unstaged(MirrorRun *run, const char *path)
+{
+    if (run->unstaged == NULL)
+        return;
+    g_mutex_lock(&run->unstaged_lock);
+    g_hash_table_add(run->unstaged, g_strdup(path));
+    g_mutex_unlock(&run->unstaged_lock);
+}
+
 void run_warn_unreadable(MirrorRun *run, const char *path, const char *message)
 {
+    note_unstaged(run, path);
     atomic_fetch_add(&run->unreadable, 1);
     atomic_store(&run->partial, true);
     run_warn(run, "unreadable", path, message);
@@ -61,12 +72,14 @@ void run_warn_unreadable(MirrorRun *run, const char *path, const char *message)
 
 void run_warn_vanished(MirrorRun *run, const char *path)
 {
+    note_unstaged(run, path);
     atomic_fetch_add(&run->vanished, 1);
     run_warn(run, "vanished", path, "it was gone when it should be read");
 }
 
 void run_warn_changed(MirrorRun *run, const char *path)
 {
+    note_unstaged(run, path);
     atomic_fetch_add(&run->changed_during_read, 1);
     atomic_store(&run->partial, true);
     run_warn(run, "changed", path, "it changed while it was read, twice; the copy may mix old and new content");
@@ -74,6 +87,7 @@ void run_warn_changed(MirrorRun *run, const char *path)
 
 void run_warn_skipped(MirrorRun *run, const char *path, const char *message, gboolean partial)
 {
+    note_unstaged(run, path);
     atomic_fetch_add(&run->skipped, 1);
     if (partial)
         atomic_store(&run->partial, true);

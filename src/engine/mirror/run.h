@@ -20,9 +20,12 @@ typedef struct {
     GArray *source_fds; /* of int, one open directory a source */
     char **folders;     /* below the destination, one a source; a single "" if there is one source */
     guint sources;
-    guint jobs;         /* threads that walk or copy */
-    AttrsFilter filter; /* which attributes are kept */
-    MetaParts parts;    /* which metadata the destination can hold */
+    guint jobs;           /* threads that walk or copy */
+    AttrsFilter filter;   /* which attributes are kept */
+    AttrsFilter wanted;   /* those, and the ones that only the sidecar can keep */
+    gboolean sidecar;     /* the destination cannot hold everything: there is one */
+    gboolean sidecar_new; /* sidecar.new waits for this run's commit */
+    MetaParts parts;      /* which metadata the destination can hold */
     guint64 granularity_ns;
     guint64 expected_files, expected_bytes; /* of the current stage, for progress */
 
@@ -31,6 +34,8 @@ typedef struct {
     atomic_uint_fast64_t vanished, unreadable, changed_during_read, skipped;
     atomic_bool partial;
     atomic_bool owners_noted; /* that owners need root was said */
+    GMutex unstaged_lock;
+    GHashTable *unstaged; /* paths that staging could not copy as they were planned; NULL before it */
 } MirrorRun;
 
 /* Which source a destination path comes from, and the rest of the path within it (points into path). G_MAXUINT if none.

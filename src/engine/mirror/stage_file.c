@@ -232,10 +232,6 @@ static gboolean stage_symlink(MirrorRun *run, const StageItem *item, gboolean *m
     }
     target[length] = '\0';
     *made = symlinkat(target, item->stage_fd, item->name) == 0;
-    if (!*made && errno == EPERM && !run->dest->abilities.symlinks) {
-        run_warn_skipped(run, item->path, "the destination's file system keeps no symbolic links", FALSE);
-        return TRUE;
-    }
     if (!*made && errno == ENAMETOOLONG) {
         run_warn_skipped(run, item->path, "its target is longer than the destination's file system can hold", TRUE);
         return TRUE;
