@@ -26,8 +26,12 @@ typedef struct TreeWriter TreeWriter;
 /* Begins a tree. content_key: 32 bytes or NULL (plain). The blocks of the newest root are known to be there and are not
  * written again. Puts blocks as they fill (synchronously or by a thread of its own). */
 TreeWriter *tree_writer_new(Store *store, const guint8 *content_key, const CancelFlag *cancel, GError **error);
-/* Appends an entry; they come in the order of the scan. */
+/* Appends an entry; they come in the order of the scan. What changes by itself and says nothing of the file (inode,
+ * device, ctime, link count) is left out. */
 gboolean tree_writer_put(TreeWriter *writer, const S3Entry *entry, GError **error);
+/* No more entries: writes the blocks that are left. *changed (may be NULL) as tree_writer_commit would tell it for this
+ * root. */
+gboolean tree_writer_finish(TreeWriter *writer, const TreeRoot *root, gboolean *changed, GError **error);
 /* Writes what is left, then the root. *changed (may be NULL): FALSE if the tree equals the newest root's and no root was
  * written. */
 gboolean tree_writer_commit(TreeWriter *writer, const TreeRoot *root, gboolean *changed, GError **error);
@@ -42,13 +46,14 @@ typedef struct TreeReader TreeReader;
  * no key was given). */
 TreeReader *tree_reader_open(Store *store, const char *root_key, const guint8 *content_key, GError **error);
 const TreeRoot *tree_reader_root(const TreeReader *reader);
-/* Goes to the first entry whose path is `path` or lies below it (blocks before it are not read). */
+/* Goes to the first entry whose path is `path` or lies below it (blocks before it are not read; with encrypted names they
+ * are, since their order is known only to who has that key). NOT_FOUND if there is none. */
 gboolean tree_reader_seek(TreeReader *reader, const char *path, GError **error);
 /* The next entry, valid until the next call: 1, 0 at the end, -1 on error. */
 int tree_reader_next(TreeReader *reader, S3Entry *entry, GError **error);
 void tree_reader_free(TreeReader *reader);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TreeReader, tree_reader_free)
 
-/* Removes roots that are older than `before` (never the newest) and blocks that no root names. Returns how many through
- * *removed (may be NULL). */
+/* Removes roots that are older than `before` (never the newest), and blocks that no root names and that were written
+ * before then. Returns how many through *removed (may be NULL). Needs the destination's lock. */
 gboolean tree_expire(Store *store, gint64 before, const guint8 *content_key, guint64 *removed, GError **error);
