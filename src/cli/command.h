@@ -28,7 +28,11 @@ struct Command {
 };
 
 extern const Command mirror_command;
+extern const Command two_stage_command;
+extern const Command s3sync_command;
+extern const Command restore_command;
 extern const Command verify_command;
+extern const Command store_command;
 extern const Command worker_command;
 extern const Command version_command;
 extern const Command help_command;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -154,4 +155,25 @@ gboolean destinations_record(const char *path, const char *id, GError **error)
         return TRUE;
     g_prefix_error(error, "cannot write %s/" RECORD_NAME ": ", dir);
     return FALSE;
+}
+
+static void warn_record(const GError *error)
+{
+    fprintf(stderr, "warning: the record of known destinations: %s\n", error->message);
+}
+
+char *destinations_known_id(const char *path)
+{
+    g_autoptr(GError) error = NULL;
+    char *id = destinations_lookup(path, &error);
+    if (error)
+        warn_record(error);
+    return id;
+}
+
+void destinations_remember(const char *path, const char *id)
+{
+    g_autoptr(GError) error = NULL;
+    if (!destinations_record(path, id, &error))
+        warn_record(error);
 }

@@ -16,3 +16,8 @@ char *destinations_lookup(const char *path, GError **error);
 
 /* Records the id for the destination at `path`, under the path as given and with its symlinks resolved. */
 gboolean destinations_record(const char *path, const char *id, GError **error);
+
+/* The same for a command, to which the record only makes a run safer: what is wrong with it is said on standard error, and
+ * the run goes on. */
+char *destinations_known_id(const char *path);
+void destinations_remember(const char *path, const char *id);

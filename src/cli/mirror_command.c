@@ -1,33 +1,9 @@
 #include "cli/command.h"
 
 #include "cli/destinations.h"
+#include "cli/job_options.h"
 #include "cli/mirror_options.h"
 #include "cli/run.h"
-
-#include <stdio.h>
-
-/* The record only makes a run safer: without it the run goes on, and says so. */
-static void warn_record(const GError *error)
-{
-    fprintf(stderr, "warning: the record of known destinations: %s\n", error->message);
-}
-
-static void look_up(JobDestination *destination)
-{
-    g_autoptr(GError) error = NULL;
-    destination->expected_id = destinations_lookup(destination->path, &error);
-    if (error)
-        warn_record(error);
-}
-
-static void record(const JobDestination *destination, const RunOutcome *outcome)
-{
-    g_autoptr(GError) error = NULL;
-    if (outcome->status != JOB_COMPLETED && outcome->status != JOB_PARTIAL)
-        return;
-    if (outcome->destination_id && !destinations_record(destination->path, outcome->destination_id, &error))
-        warn_record(error);
-}
 
 static int run(const Command *command, const OptionArgs *args)
 {
@@ -38,11 +14,12 @@ static int run(const Command *command, const OptionArgs *args)
     gboolean has_marker = spec->type == JOB_MIRROR && !spec->options.engine_rsync;
     JobDestination *destination = &g_array_index(spec->destinations, JobDestination, 0);
     if (has_marker)
-        look_up(destination);
+        destination->expected_id = destinations_known_id(destination->path);
     g_auto(RunOutcome) outcome = {0};
-    int code = run_job(spec, options_has(args, MIRROR_OPTION_JSON), &outcome);
-    if (has_marker && !spec->options.dry_run)
-        record(destination, &outcome);
+    int code = run_job(spec, options_has(args, OPT_JSON), &outcome);
+    gboolean good = outcome.status == JOB_COMPLETED || outcome.status == JOB_PARTIAL;
+    if (has_marker && good && outcome.destination_id && !spec->options.dry_run)
+        destinations_remember(destination->path, outcome.destination_id);
     return code;
 }
 

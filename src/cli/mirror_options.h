@@ -7,11 +7,6 @@
 #include "cli/options.h"
 #include "job/spec.h"
 
-enum {
-    MIRROR_OPTION_JSON = 100, /* the ids the command itself looks at */
-    MIRROR_OPTION_RECOVER,
-};
-
 /* The table of `backapp mirror`. */
 extern const OptionDef mirror_option_defs[];
 
@@ -21,3 +16,6 @@ JobSpec *mirror_options_build(const OptionArgs *args, GError **error);
 /* The path as a worker in the same working directory may be given it: absolute where that can be had. Remote
  * destinations stay as they are. The caller frees. */
 char *mirror_options_absolute(const char *path);
+
+/* INVALID if the mirror's destination is on another host: then nothing could be copied on from it. */
+gboolean mirror_options_check_local(const char *destination, GError **error);

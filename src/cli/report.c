@@ -15,11 +15,12 @@ struct Report {
     Terminal *terminal;
     gboolean json;
     guint64 warnings;
-    const char *stage;  /* in words; static or `stage_name` */
-    char *stage_name;   /* printable */
-    gboolean scanning;  /* nothing is copied yet */
-    gboolean committed; /* a stage began that comes after the commit point */
-    gboolean recovered; /* an earlier run was completed first */
+    const char *stage;     /* in words; static or `stage_name` */
+    char *stage_name;      /* printable */
+    gboolean scanning;     /* nothing is copied yet */
+    gboolean committed;    /* a stage began that comes after the commit point */
+    gboolean recovered;    /* an earlier run was completed first */
+    gboolean second_stage; /* the mirror is complete, the store's turn has come */
     gint64 started;
     json_t *summary;
 };
@@ -45,7 +46,9 @@ static const char *stage_words(const char *name)
         {"stage", "copying"},        {"copy", "copying"},
         {"sync", "writing to disk"}, {"commit", "putting in place"},
         {"verify", "verifying"},     {"recover", "completing an interrupted run"},
-        {"clean", "cleaning up"},
+        {"clean", "cleaning up"},    {"s3-sync", "copying to the store"},
+        {"restore", "restoring"},    {"delete", "deleting"},
+        {"list", "listing"},
     };
     for (guint i = 0; i < G_N_ELEMENTS(known); i++)
         if (strcmp(known[i].name, name) == 0)
@@ -58,16 +61,28 @@ static gboolean is_after_commit(const char *stage)
     return strcmp(stage, "commit") == 0 || strcmp(stage, "verify") == 0 || strcmp(stage, "clean") == 0;
 }
 
+/* "URL: " of one of several destinations; "" for the run as a whole. */
+static char *destination_label(const Report *report, int destination)
+{
+    if (destination < 0 || (guint)destination >= report->spec->destinations->len)
+        return g_strdup("");
+    const JobDestination *entry = &g_array_index(report->spec->destinations, JobDestination, destination);
+    g_autofree char *shown = human_name(entry->store.url ? entry->store.url : entry->path, -1);
+    return g_strconcat(shown, ": ", NULL);
+}
+
 static void show_stage(Report *report, const Event *event)
 {
     const char *name = event->name ? event->name : "";
     report->committed = report->committed || is_after_commit(name);
     report->recovered = report->recovered || strcmp(name, "recover") == 0;
     report->scanning = strcmp(name, "scan") == 0;
+    report->second_stage = report->second_stage || strcmp(name, "s3-sync") == 0;
     g_free(report->stage_name);
     report->stage_name = human_name(name, -1);
     report->stage = stage_words(name) ? stage_words(name) : report->stage_name;
-    terminal_line(report->terminal, "%s ...", report->stage);
+    g_autofree char *place = destination_label(report, event->destination);
+    terminal_line(report->terminal, "%s%s ...", place, report->stage);
 }
 
 static void show_progress(Report *report, const Event *event)
@@ -84,12 +99,13 @@ static void show_warning(Report *report, const Event *event)
     if (++report->warnings > WARNINGS_SHOWN)
         return;
     g_autofree char *message = terminal_safe(event->message ? event->message : "");
+    g_autofree char *place = destination_label(report, event->destination);
     const char *kind = g_strcmp0(event->code, "note") == 0 ? "note" : "warning";
     if (event->path && *event->path) {
         g_autofree char *path = human_name(event->path, -1);
-        terminal_error(report->terminal, "%s: %s: %s", kind, path, message);
+        terminal_error(report->terminal, "%s: %s%s: %s", kind, place, path, message);
     } else
-        terminal_error(report->terminal, "%s: %s", kind, message);
+        terminal_error(report->terminal, "%s: %s%s", kind, place, message);
 }
 
 static const char *destination_path(const Report *report)
@@ -113,6 +129,12 @@ static const char *describe_state(const Report *report)
         return report->summary ? NULL : "Nothing was changed, and no hash was recorded.";
     if (spec->options.dry_run)
         return "Nothing was changed.";
+    if (spec->type == JOB_S3_MIRROR)
+        return "What was uploaded so far stays; the last restore point is as it was. Run it again to go on.";
+    if (spec->type == JOB_RESTORE)
+        return "What was restored so far stays; run it again to go on.";
+    if (spec->type == JOB_TWO_STAGE && (spec->options.s3.only_s3 || report->second_stage))
+        return "The mirror is complete. In the store the last restore point is as it was; --only-s3 goes on.";
     const char *destination = destination_path(report);
     if (!destination)
         return NULL;

@@ -1,6 +1,7 @@
 #include "cli/summary.h"
 
 #include "base/human.h"
+#include "cli/summary_store.h"
 #include "cli/terminal.h"
 
 #include <string.h>
@@ -137,21 +138,47 @@ static void describe_mirror(GString *out, gboolean dry_run, const json_t *summar
     }
 }
 
+static void describe_verify(GString *out, const json_t *summary)
+{
+    append_amount(out, "  read ", summary_count(summary, "files"), "file", "files");
+    append_size(out, ", ", summary_count(summary, "bytes"));
+    g_string_append_c(out, '\n');
+    describe_proof(out, summary);
+}
+
 char *summary_describe(JobType type, gboolean dry_run, const json_t *summary)
 {
     GString *out = g_string_new(NULL);
     if (!summary)
         return g_string_free(out, FALSE);
-    if (type == JOB_MIRROR)
+    const json_t *stage2 = json_object_get(summary, "stage2");
+    switch (type) {
+    case JOB_MIRROR:
         describe_mirror(out, dry_run, summary);
-    else if (type == JOB_VERIFY) {
-        append_amount(out, "  read ", summary_count(summary, "files"), "file", "files");
-        append_size(out, ", ", summary_count(summary, "bytes"));
-        g_string_append_c(out, '\n');
-        describe_proof(out, summary);
-    } else
+        break;
+    case JOB_TWO_STAGE:
+        if (json_object_get(summary, "stage1"))
+            describe_mirror(out, dry_run, summary);
+        summary_append_stage2(out, dry_run, stage2);
+        break;
+    case JOB_S3_MIRROR:
+        summary_append_stage2(out, dry_run, stage2);
+        summary_append_destinations(out, dry_run, json_object_get(summary, "destinations"));
+        break;
+    case JOB_RESTORE:
+        summary_append_restore(out, dry_run, json_object_get(summary, "restore"));
+        break;
+    case JOB_VERIFY:
+        if (stage2)
+            summary_append_stage2(out, dry_run, stage2);
+        else
+            describe_verify(out, summary);
+        break;
+    case JOB_RECOVER:
         g_string_append(out, json_is_true(find(summary, "recovered")) ? "  the interrupted run was completed\n"
                                                                       : "  there was nothing to complete\n");
+        break;
+    }
     return g_string_free(out, FALSE);
 }
 

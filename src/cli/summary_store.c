@@ -1,0 +1,124 @@
+#include "cli/summary_store.h"
+
+#include "base/human.h"
+#include "cli/terminal.h"
+
+static guint64 count_of(const json_t *object, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(object, key));
+    return value > 0 ? (guint64)value : 0;
+}
+
+/* "1,234 WORD" */
+static void append_count(GString *out, const char *before, guint64 count, const char *after)
+{
+    g_autofree char *text = human_count(count);
+    g_string_append_printf(out, "%s%s%s", before, text, after);
+}
+
+static void append_size(GString *out, const char *before, guint64 bytes, const char *after)
+{
+    g_autofree char *text = human_size(bytes);
+    g_string_append_printf(out, "%s%s%s", before, text, after);
+}
+
+/* A line for a number that is only worth one if it is not 0. */
+static void append_if_any(GString *out, const json_t *object, const char *key, const char *after)
+{
+    guint64 count = count_of(object, key);
+    if (count > 0)
+        append_count(out, "  ", count, after);
+}
+
+static void append_requests(GString *out, gboolean dry_run, const json_t *stage2)
+{
+    const json_t *requests = json_object_get(stage2, "requests");
+    static const char *const kinds[] = {"put", "copy", "get", "head", "list", "delete", "other"};
+    guint64 sum = 0;
+    GString *detail = g_string_new(NULL);
+    for (guint i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        guint64 count = count_of(requests, kinds[i]);
+        sum += count;
+        if (count > 0)
+            g_string_append_printf(detail, "%s%s %" G_GUINT64_FORMAT, detail->len > 0 ? ", " : "", kinds[i], count);
+    }
+    append_count(out, "  ", sum, dry_run ? " requests for this plan" : " requests");
+    if (detail->len > 0)
+        g_string_append_printf(out, " (%s)", detail->str);
+    g_string_free(detail, TRUE);
+    double cost = json_number_value(json_object_get(stage2, "estimatedCost"));
+    if (cost >= 0.0001)
+        g_string_append_printf(out, ", about %.4f US dollars", cost);
+    g_string_append_c(out, '\n');
+}
+
+static void append_place(GString *out, const json_t *stage2)
+{
+    const char *path = json_string_value(json_object_get(stage2, "s3PathPrintable"));
+    if (!path)
+        path = json_string_value(json_object_get(stage2, "s3Path"));
+    if (!path)
+        return;
+    g_autofree char *shown = terminal_safe(path);
+    g_string_append_printf(out, "  the copy is in %s\n", shown);
+}
+
+void summary_append_stage2(GString *out, gboolean dry_run, const json_t *stage2)
+{
+    if (!stage2)
+        return;
+    append_count(out, dry_run ? "  would upload " : "  uploaded ", count_of(stage2, "filesUploaded"), " files");
+    append_size(out, ", ", count_of(stage2, "bytesUploaded"), "");
+    append_count(out, dry_run ? "; copy inside the store " : "; copied inside the store ",
+                 count_of(stage2, "filesCopied"), "");
+    append_count(out, dry_run ? ", delete " : ", deleted ", count_of(stage2, "filesDeleted"), "");
+    append_count(out, "; unchanged ", count_of(stage2, "filesUnchanged"), "\n");
+    if (count_of(stage2, "bytesSaved") > 0)
+        append_size(out, "  not sent because it was there already: ", count_of(stage2, "bytesSaved"), "\n");
+    append_requests(out, dry_run, stage2);
+    append_if_any(out, stage2, "unreadable", " could not be read\n");
+    append_if_any(out, stage2, "changedDuringRead", " changed while they were read\n");
+    append_if_any(out, stage2, "vanished", " vanished during the run\n");
+    append_if_any(out, stage2, "filesSkipped", " were skipped\n");
+    append_if_any(out, stage2, "verified", " objects verified\n");
+    append_if_any(out, stage2, "damaged", " DAMAGED objects\n");
+    append_if_any(out, stage2, "missing", " MISSING objects\n");
+    if (!dry_run)
+        append_place(out, stage2);
+}
+
+void summary_append_destinations(GString *out, gboolean dry_run, const json_t *destinations)
+{
+    for (gsize i = 0; i < json_array_size(destinations); i++) {
+        const json_t *one = json_array_get(destinations, i);
+        const char *url = json_string_value(json_object_get(one, "url"));
+        const char *status = json_string_value(json_object_get(one, "status"));
+        const char *error = json_string_value(json_object_get(one, "error"));
+        g_autofree char *shown_url = human_name(url ? url : "?", -1);
+        g_autofree char *shown_status = human_name(status ? status : "?", -1);
+        g_string_append_printf(out, " %s: %s\n", shown_url, shown_status);
+        if (error) {
+            g_autofree char *shown = terminal_safe(error);
+            g_string_append_printf(out, "  %s\n", shown);
+        }
+        summary_append_stage2(out, dry_run, json_object_get(one, "stage2"));
+    }
+}
+
+void summary_append_restore(GString *out, gboolean dry_run, const json_t *restore)
+{
+    append_count(out, dry_run ? "  would restore " : "  restored ", count_of(restore, "filesRestored"), " files");
+    append_size(out, ", ", count_of(restore, "bytesRestored"), "");
+    append_count(out, "; already right ", count_of(restore, "filesUnchanged"), "");
+    append_count(out, dry_run ? ", to delete " : ", deleted ", count_of(restore, "filesDeleted"), "\n");
+    append_if_any(out, restore, "filesRenamed", " files that were in the way kept under another name\n");
+    append_if_any(out, restore, "filesSkipped", " skipped\n");
+    append_if_any(out, restore, "cold", " are in cold storage and must be thawed first (--thaw DAYS)\n");
+    append_if_any(out, restore, "damaged", " DAMAGED in the store\n");
+    append_if_any(out, restore, "missing", " MISSING in the store\n");
+    const char *point = json_string_value(json_object_get(restore, "point"));
+    if (point) {
+        g_autofree char *shown = human_name(point, -1);
+        g_string_append_printf(out, "  restored from the point %s\n", shown);
+    }
+}
