@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "engine/mirror/apply.h"
+#include "fs/apply.h"
 #include "engine/mirror/patch.h"
 #include "fs/copy.h"
 #include "fs/dir.h"

@@ -1,4 +1,4 @@
-#include "engine/mirror/apply.h"
+#include "fs/apply.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
