@@ -229,57 +229,57 @@ class Sts(HttpDouble):
         form = {name: values[0] for name, values in form.items()}
         action = form.get("Action", "")
         if call.method not in ("GET", "POST") or form.get("Version") != "2011-06-15":
-            return self.error(400, "MissingAction" if not action else "InvalidAction", "Could not find the operation")
+            return self.error(400, "MissingAction" if not action else "InvalidAction", "no such operation")
         if action == "AssumeRole":
             return self.check_signature(call) or self.assume(form, "AssumeRole")
         if action == "AssumeRoleWithWebIdentity":
             return self.check_web_token(form) or self.assume(form, "AssumeRoleWithWebIdentity")
         if action == "GetCallerIdentity":
             return self.check_signature(call) or self.result(action, "<Account>123456789012</Account>")
-        return self.error(400, "InvalidAction", f"Could not find operation {action}")
+        return self.error(400, "InvalidAction", f"no operation {action}")
 
     def check_signature(self, call):
         found = re.match(r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/sts/aws4_request, ?SignedHeaders=([^,]+), ?"
                          r"Signature=([0-9a-f]{64})$", call.headers.get("authorization", ""))
         if not found:
-            return self.error(403, "MissingAuthenticationToken", "Request is missing Authentication Token")
+            return self.error(403, "MissingAuthenticationToken", "not signed")
         access, day, region, signed, signature = found.groups()
         keys = self.keys.find(access)
         if keys is None or keys.token != call.headers.get("x-amz-security-token"):
-            return self.error(403, "InvalidClientTokenId", "The security token included in the request is invalid.")
+            return self.error(403, "InvalidClientTokenId", "unknown keys or token")
         if keys.expired():
-            return self.error(403, "ExpiredToken", "The security token included in the request is expired")
+            return self.error(403, "ExpiredToken", "the keys are too old")
         names = signed.split(";")
         if not {"host", "x-amz-date"} <= set(names) or region != self.region or any(n not in call.headers for n in names):
-            return self.error(403, "SignatureDoesNotMatch", "Credential should be scoped to a valid region.")
+            return self.error(403, "SignatureDoesNotMatch", "another region, or too little is signed")
         payload = call.headers.get("x-amz-content-sha256") or hashlib.sha256(call.body).hexdigest()
         if payload != hashlib.sha256(call.body).hexdigest():
-            return self.error(403, "SignatureDoesNotMatch", "The body is not what was signed.")
+            return self.error(403, "SignatureDoesNotMatch", "not the body that was signed")
         request = sigv4.canonical_request(call.method, call.raw_path, call.pairs, call.headers, names, payload)
         scope = f"{day}/{region}/sts/aws4_request"
         date = call.headers["x-amz-date"]
         if sigv4.signature(keys.secret, scope, sigv4.string_to_sign(date, scope, request)) != signature:
-            return self.error(403, "SignatureDoesNotMatch", "The request signature we calculated does not match.")
+            return self.error(403, "SignatureDoesNotMatch", "another signature was expected")
         return None
 
     def check_web_token(self, form):
         with self.lock:
             expires = self.web_tokens.get(form.get("WebIdentityToken", ""))
         if expires is None:
-            return self.error(400, "InvalidIdentityToken", "The web identity token could not be validated.")
+            return self.error(400, "InvalidIdentityToken", "not a known identity token")
         if time.time() >= expires:
-            return self.error(400, "ExpiredTokenException", "Token expired: current date/time must be before the expiration date/time")
+            return self.error(400, "ExpiredTokenException", "the identity token is too old")
         return None
 
     def assume(self, form, action):
         role, name = form.get("RoleArn", ""), form.get("RoleSessionName", "")
         if not re.fullmatch(r"[\w+=,.@-]{2,64}", name):
-            return self.error(400, "ValidationError", "1 validation error detected: Value at 'roleSessionName' failed to satisfy constraint")
+            return self.error(400, "ValidationError", "RoleSessionName is not valid")
         length = form.get("DurationSeconds", "3600")
         if not length.isdigit() or not 900 <= int(length) <= 43200:
-            return self.error(400, "ValidationError", "1 validation error detected: Value at 'durationSeconds' failed to satisfy constraint")
+            return self.error(400, "ValidationError", "DurationSeconds is not valid")
         if role not in self.roles or self.roles[role] not in (None, form.get("ExternalId")):
-            return self.error(403, "AccessDenied", f"User is not authorized to perform: sts:{action} on resource: {role}")
+            return self.error(403, "AccessDenied", f"{role} may not be assumed")
         keys = self.keys.issue(self.lifetime if self.lifetime is not None else int(length))
         with self.lock:
             self.issued.append(keys)

@@ -4,7 +4,7 @@ Which requests (all that are given have to hold):
 
     method, kind        "PUT", "UploadPart": a name, or a list of names
     path, query         regular expressions, searched in the decoded path and the raw query
-    header              regular expression, searched in lines `name: value` with lower-case names
+    header              regular expression, searched in lines `name: value` with lower-case names; ^ and $ match at lines
     skip                so many matching requests pass first
     count               it happens to so many matching requests at most (default: all)
     every               after `skip`, only each so many-th
@@ -52,7 +52,7 @@ class Rule:
         self.values = given
         if "nth" in self.choice:
             self.choice.update(skip=self.choice.pop("nth") - 1, count=1)
-        self.patterns = {name: re.compile(self.choice[name]) for name in ("path", "query", "header") if name in self.choice}
+        self.patterns = {name: re.compile(self.choice[name], re.M) for name in ("path", "query", "header") if name in self.choice}
         self.chance = random.Random(self.choice.get("seed", 1))
         self.matched = self.fired = 0
         self.lock = threading.Lock()
@@ -103,30 +103,30 @@ def offset_in(rule, length):
 # ---- what real providers answer
 
 def slow_down(retry_after=None, **choice):
-    return Rule("status", status=503, code="SlowDown", message="Please reduce your request rate.", retry_after=retry_after, **choice)
+    return Rule("status", status=503, code="SlowDown", message="too many requests", retry_after=retry_after, **choice)
 
 
 def internal_error(**choice):
     return Rule("status", **{"status": 500, "code": "InternalError",
-                             "message": "We encountered an internal error. Please try again.", **choice})
+                             "message": "something broke", **choice})
 
 
 def expired_token(status=400, **choice):
-    return Rule("status", status=status, code="ExpiredToken", message="The provided token has expired.", **choice)
+    return Rule("status", status=status, code="ExpiredToken", message="the token is too old", **choice)
 
 
 def revoked_key(**choice):
-    return Rule("status", status=403, code="InvalidAccessKeyId", message="The key does not exist in our records.", **choice)
+    return Rule("status", status=403, code="InvalidAccessKeyId", message="no such key", **choice)
 
 
 def access_denied(**choice):
-    return Rule("status", status=403, code="AccessDenied", message="Access Denied", **choice)
+    return Rule("status", status=403, code="AccessDenied", message="not allowed", **choice)
 
 
 def skewed_clock(seconds, **choice):
     """403 RequestTimeTooSkewed from a server whose clock differs by so many seconds from ours."""
     return Rule("status", status=403, code="RequestTimeTooSkewed", date_shift=seconds,
-                message="The difference between the request time and the current time is too large.", **choice)
+                message="the clocks differ", **choice)
 
 
 def redirect(region, endpoint=None, status=301, **choice):
@@ -137,7 +137,7 @@ def redirect(region, endpoint=None, status=301, **choice):
 
 
 def request_timeout(status=408, **choice):
-    return Rule("status", status=status, code="RequestTimeout", message="Your socket connection was not read from in time.", **choice)
+    return Rule("status", status=status, code="RequestTimeout", message="the request came too slowly", **choice)
 
 
 def wrong_etag(**choice):

@@ -4,6 +4,7 @@ import collections
 import http.server
 import ssl
 import threading
+import time
 import urllib.parse
 
 LOG_LENGTH = 1 << 16
@@ -40,7 +41,10 @@ class Reply:
 
 class HttpDouble:
     """Listens at a free port of loopback until stop(). Subclasses implement answer(call) -> Reply, which is called from a
-    thread per connection, with `lock` not held. tls: a PEM file with certificate and key."""
+    thread per connection, with `lock` not held. tls: a PEM file with certificate and key. clock_shift: seconds that its clock
+    is ahead, which may be changed."""
+
+    clock_shift = 0
 
     def __init__(self, tls=None):
         self.lock = threading.RLock()
@@ -99,6 +103,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+    def date_time_string(self, timestamp=None):
+        return super().date_time_string(time.time() + self.double.clock_shift if timestamp is None else timestamp)
+
+    def handle_expect_100(self):
+        good = super().handle_expect_100()
+        self.wfile.flush()
+        return good
 
     def handle_one_request(self):
         self.raw_requestline = self.rfile.readline(1 << 16)
