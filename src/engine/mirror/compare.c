@@ -165,7 +165,8 @@ static gboolean put_record(Emitter *emitter, Found *found, const char *path, Sid
     gboolean there = found->verdict == VERDICT_SAME || found->verdict == VERDICT_META;
     if (*state == SIDECAR_UNKNOWN && there)
         emitter->without_proof++;
-    if (stale && there && !options->checksum)
+    gboolean unproven = stale || (found->odd_time && *state != SIDECAR_SAME && S_ISREG(found->want.mode));
+    if (unproven && there && !options->checksum)
         found->verdict = VERDICT_REPLACE;
     return TRUE;
 }

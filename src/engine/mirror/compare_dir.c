@@ -18,6 +18,7 @@
 
 #define NAME_BYTES_MAX    (8 * 1024 * 1024)
 #define MESSAGE_BYTES_MAX (64 * 1024)
+#define COARSE_TIME       (10 * 1000 * 1000) /* ns: FAT and exFAT, not NTFS */
 
 /* One directory while it is looked at. */
 typedef struct {
@@ -65,7 +66,7 @@ static gboolean put_found(WalkDir *dir, const Found *found, GError **error)
         bytes_put_blob(out, found->name, found->name != NULL ? strlen(found->name) : 0);
         bytes_put_varint(out, found->verdict);
         bytes_put_varint(out, (found->attrs ? 1U : 0U) | (found->changed ? 2U : 0U) | (found->record_only ? 4U : 0U) |
-                                  (found->target != NULL ? 8U : 0U));
+                                  (found->odd_time ? 16U : 0U) | (found->target != NULL ? 8U : 0U));
         if (found->target != NULL)
             bytes_put_blob(out, found->target, strlen(found->target));
         bytes_put_blob(out, found->encoded, found->encoded_length);
@@ -102,6 +103,7 @@ static void get_entry(BytesReader *in, Found *found, GString *target)
     found->attrs = (bits & 1) != 0;
     found->changed = (bits & 2) != 0;
     found->record_only = (bits & 4) != 0;
+    found->odd_time = (bits & 16) != 0;
     if ((bits & 8) != 0)
         found->target = get_text(in, PATH_MAX, target);
     found->encoded = bytes_get_blob(in, SIDECAR_ATTRS_MAX, &found->encoded_length);
@@ -215,6 +217,28 @@ static gboolean same_content(const Visit *visit, const char *name, const FileMet
     return src >= 0 && dst >= 0 && copy_same_content(src, dst, want->size, visit->run->cancel, &same, NULL) && same;
 }
 
+/* FAT and exFAT have the years 1980 to 2107, in local time: a day at either end is left to be sure. ntfs-3g rounds times
+ * before 1970 in a way of its own. */
+static gboolean has_odd_time(const Visit *visit, const FileMeta *want)
+{
+    const gint64 first = 315532800 + 86400;
+    const gint64 last = G_GINT64_CONSTANT(4354819200) - 86400;
+    if (!visit->run->sidecar)
+        return FALSE;
+    if (visit->run->granularity_ns >= COARSE_TIME)
+        return want->mtime_s < first || want->mtime_s > last;
+    return visit->run->granularity_ns > 1 && want->mtime_s < 0;
+}
+
+/* Which metadata differs of what the destination can hold. */
+static gboolean differs_there(const Visit *visit, const FileMeta *want, const FileMeta *have)
+{
+    MetaParts parts = visit->run->parts;
+    if (has_odd_time(visit, want))
+        parts &= ~(MetaParts)META_MTIME;
+    return (meta_difference(want, have, visit->run->granularity_ns) & parts) != 0;
+}
+
 /* TRUE if type and content are as in the source, by the rules of this run. */
 static gboolean has_same_data(const Visit *visit, const char *name, const FileMeta *want, const FileMeta *have)
 {
@@ -230,7 +254,7 @@ static gboolean has_same_data(const Visit *visit, const char *name, const FileMe
         return FALSE;
     if (visit->run->options->checksum)
         return same_content(visit, name, want);
-    return meta_same_mtime(want, have, visit->run->granularity_ns);
+    return has_odd_time(visit, want) || meta_same_mtime(want, have, visit->run->granularity_ns);
 }
 
 /* Compares the extended attributes. Unreadable ones of the source are reported when they are copied. */
@@ -343,9 +367,8 @@ static gboolean look_at_file(Visit *visit, const char *name, const FileMeta *wan
         return put_found(visit->dir, &found, error);
     }
     found.attrs = !same_attrs(visit, name, visit->src_fd, visit->dst_fd);
-    gboolean differs =
-        found.attrs || (meta_difference(want, have, visit->run->granularity_ns) & visit->run->parts) != 0;
-    found.verdict = differs ? VERDICT_META : VERDICT_SAME;
+    found.odd_time = has_odd_time(visit, want);
+    found.verdict = found.attrs || differs_there(visit, want, have) ? VERDICT_META : VERDICT_SAME;
     gboolean may_be_link = want->nlink > 1 || have->nlink > 1;
     if (found.verdict == VERDICT_SAME && !may_be_link && !visit->run->sidecar) {
         visit->counts.unchanged++;
@@ -512,8 +535,7 @@ static gboolean put_self(Visit *visit, GError **error)
     if (visit->dst_fd >= 0 && meta_read(visit->dst_fd, "", &have, NULL)) {
         set_have(&found, &have);
         found.attrs = !same_attrs(visit, "", visit->src_fd, visit->dst_fd);
-        found.changed =
-            found.attrs || (meta_difference(&found.want, &have, visit->run->granularity_ns) & visit->run->parts) != 0;
+        found.changed = found.attrs || differs_there(visit, &found.want, &have);
     }
     if (!read_for_sidecar(visit, "", &found, error))
         return FALSE;

@@ -38,6 +38,7 @@ typedef struct {
     Verdict verdict;       /* ENTRY */
     gboolean attrs;        /* extended attributes differ */
     gboolean changed;      /* SELF: own metadata differs */
+    gboolean odd_time;     /* the destination cannot hold its time: only the sidecar tells if the content is the same */
     gboolean record_only;  /* ENTRY: it cannot exist at the destination */
     const char *target;    /* ENTRY where there is a sidecar: of a symlink, else NULL */
     const guint8 *encoded; /* SELF, ENTRY where there is a sidecar: the source's attributes; nothing if it has none */

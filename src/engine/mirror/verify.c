@@ -366,6 +366,7 @@ static gboolean verify_in(Destination *dest, const char *const *sources, guint j
                                  .rate = rate,
                                  .cancel = cancel,
                                  .check_inode = dest->abilities.stable_inodes,
+                                 .granularity_ns = dest->abilities.mtime_granularity_ns,
                                  .progress = add_bytes}};
     verify.context.user_data = &verify;
     g_mutex_init(&verify.lock);

@@ -97,8 +97,8 @@ gboolean verify_is_gone_from_source(const VerifyContext *context, const char *pa
     return faccessat(parent, base, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT;
 }
 
-/* The open source of the file if it has one that still looks the same; else -1 and why not. */
-static int open_same_source(const VerifyContext *context, const VerifyItem *item, const char **why)
+/* The open source of the file if it has one that still looks the same, with its metadata; else -1 and why not. */
+static int open_same_source(const VerifyContext *context, const VerifyItem *item, FileMeta *meta, const char **why)
 {
     const char *rest = NULL;
     int root_fd = source_of(context, item->path, &rest);
@@ -106,10 +106,9 @@ static int open_same_source(const VerifyContext *context, const VerifyItem *item
     if (root_fd < 0)
         return -1;
     int fd = open_for_reading(root_fd, rest);
-    FileMeta meta;
     *why = "it has no record, and its source cannot be read or is gone";
-    if (fd >= 0 && meta_read(fd, "", &meta, NULL) && S_ISREG(meta.mode)) {
-        if (meta.size == item->meta.size && meta_same_mtime(&meta, &item->meta, 1))
+    if (fd >= 0 && meta_read(fd, "", meta, NULL) && S_ISREG(meta->mode)) {
+        if (meta->size == item->meta.size && meta_same_mtime(meta, &item->meta, context->granularity_ns))
             return fd;
         *why = "it has no record, and its source has changed since";
     }
@@ -122,7 +121,8 @@ static gboolean compare_with_source(const VerifyContext *context, VerifyItem *it
     const char *why = NULL;
     int errnum = 0;
     guint8 hash[HASH_BYTES];
-    g_auto(AutoFd) fd = open_same_source(context, item, &why);
+    FileMeta before;
+    g_auto(AutoFd) fd = open_same_source(context, item, &before, &why);
     if (fd < 0) {
         set_verdict(item, VERIFY_UNPROVEN, g_strdup(why));
         return TRUE;
@@ -135,7 +135,7 @@ static gboolean compare_with_source(const VerifyContext *context, VerifyItem *it
         return FALSE;
     FileMeta after;
     gboolean steady =
-        meta_read(fd, "", &after, NULL) && after.size == item->meta.size && meta_same_mtime(&after, &item->meta, 1);
+        meta_read(fd, "", &after, NULL) && after.size == before.size && meta_same_mtime(&after, &before, 1);
     if (got == 0 || !steady)
         set_verdict(item, VERIFY_UNPROVEN, g_strdup("its source cannot be read, or changed meanwhile"));
     else if (memcmp(hash, item->hash, HASH_BYTES) == 0)

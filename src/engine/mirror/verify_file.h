@@ -23,7 +23,8 @@ typedef struct {
     char **folders;     /* as destination_source_folders */
     Rate *rate;
     const CancelFlag *cancel;
-    gboolean check_inode; /* inode numbers are stable there */
+    gboolean check_inode;   /* inode numbers are stable there */
+    guint64 granularity_ns; /* of the mirror's times */
     void (*progress)(guint64 bytes, gpointer user_data);
     gpointer user_data;
 } VerifyContext;
