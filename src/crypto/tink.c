@@ -98,8 +98,8 @@ static gboolean emit(TinkEncryptor *encryptor, gboolean last, const guint8 *plai
     return TRUE;
 }
 
-static gboolean encrypt(TinkEncryptor *encryptor, const guint8 *data, gsize length, TinkSink sink, gpointer user,
-                        GError **error)
+static gboolean add_content(TinkEncryptor *encryptor, const guint8 *data, gsize length, TinkSink sink, gpointer user,
+                            GError **error)
 {
     const gsize end = encryptor->segments.format->segment_bytes - TINK_TAG_BYTES;
     while (length > 0) {
@@ -130,7 +130,7 @@ gboolean tink_encryptor_update(TinkEncryptor *encryptor, const void *data, gsize
 {
     if (!check_open(encryptor->state, error))
         return FALSE;
-    if (!encrypt(encryptor, data, length, sink, user, error))
+    if (!add_content(encryptor, data, length, sink, user, error))
         encryptor->state = STREAM_FAILED;
     return encryptor->state == STREAM_OPEN;
 }
@@ -239,8 +239,8 @@ static gboolean take_segment(TinkDecryptor *decryptor, gboolean last, const guin
                      index);
 }
 
-static gboolean decrypt(TinkDecryptor *decryptor, const guint8 *data, gsize length, TinkSink sink, gpointer user,
-                        GError **error)
+static gboolean add_stream(TinkDecryptor *decryptor, const guint8 *data, gsize length, TinkSink sink, gpointer user,
+                           GError **error)
 {
     const TinkFormat *format = decryptor->segments.format;
     if (!take_header(decryptor, &data, &length, error))
@@ -273,7 +273,7 @@ gboolean tink_decryptor_update(TinkDecryptor *decryptor, const void *data, gsize
 {
     if (!check_open(decryptor->state, error))
         return FALSE;
-    if (!decrypt(decryptor, data, length, sink, user, error))
+    if (!add_stream(decryptor, data, length, sink, user, error))
         decryptor->state = STREAM_FAILED;
     return decryptor->state == STREAM_OPEN;
 }

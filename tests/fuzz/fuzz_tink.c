@@ -25,7 +25,7 @@ static gboolean collect(const guint8 *data, gsize length, gpointer user, GError 
 }
 
 /* The content, or NULL. The pieces grow from `piece` bytes on. */
-static GByteArray *decrypt(const guint8 *data, gsize size, gsize piece)
+static GByteArray *decrypt_pieces(const guint8 *data, gsize size, gsize piece)
 {
     static TinkDecryptor *decryptor;
     if (!decryptor)
@@ -43,7 +43,7 @@ static GByteArray *decrypt(const guint8 *data, gsize size, gsize piece)
     return good ? g_steal_pointer(&out) : NULL;
 }
 
-static GByteArray *encrypt(const guint8 *data, gsize size, gsize piece)
+static GByteArray *encrypt_pieces(const guint8 *data, gsize size, gsize piece)
 {
     static TinkEncryptor *encryptor;
     if (!encryptor)
@@ -83,8 +83,8 @@ static void round_trip(const guint8 *data, gsize size)
     if (size < 2)
         return;
     guint8 how = data[0];
-    g_autoptr(GByteArray) stream = encrypt(data + 2, size - 2, how % 70);
-    g_autoptr(GByteArray) back = decrypt(stream->data, stream->len, how % 67);
+    g_autoptr(GByteArray) stream = encrypt_pieces(data + 2, size - 2, how % 70);
+    g_autoptr(GByteArray) back = decrypt_pieces(stream->data, stream->len, how % 67);
     g_assert_true(back && back->len == size - 2 && memcmp(back->data, data + 2, back->len) == 0);
     g_assert_cmpuint(stream->len, ==, tink_format_cipher_size(&format, size - 2));
     read_segments(stream->data, stream->len, back);
@@ -100,7 +100,7 @@ static void round_trip(const guint8 *data, gsize size)
         g_byte_array_remove_range(stream, at, segment);
     else
         g_byte_array_remove_index(stream, at);
-    g_autoptr(GByteArray) changed = decrypt(stream->data, stream->len, how % 61);
+    g_autoptr(GByteArray) changed = decrypt_pieces(stream->data, stream->len, how % 61);
     g_assert_null(changed);
     read_segments(stream->data, stream->len, NULL);
 }
@@ -142,7 +142,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const guint8 *rest = data + 1;
     gsize left = size - 1;
     if (data[0] == 's') {
-        g_autoptr(GByteArray) content = decrypt(rest, left, 0);
+        g_autoptr(GByteArray) content = decrypt_pieces(rest, left, 0);
         read_segments(rest, left, content);
     } else if (data[0] == 'k') {
         read_key(rest, left);

@@ -20,7 +20,7 @@ static gboolean put(const guint8 *data, gsize length, gpointer user, GError **er
     return fwrite(data, 1, length, stdout) == length || error_set(error, BACKAPP_ERROR_INTERNAL, "cannot write");
 }
 
-static gboolean encrypt(const guint8 *key, const char *associated, GError **error)
+static gboolean encrypt_stdin(const guint8 *key, const char *associated, GError **error)
 {
     g_autoptr(TinkEncryptor) encryptor = tink_encryptor_new(key);
     g_autofree guint8 *piece = g_malloc(PIECE_BYTES);
@@ -32,7 +32,7 @@ static gboolean encrypt(const guint8 *key, const char *associated, GError **erro
     return good && tink_encryptor_finish(encryptor, put, NULL, error);
 }
 
-static gboolean decrypt(const guint8 *key, const char *associated, GError **error)
+static gboolean decrypt_stdin(const guint8 *key, const char *associated, GError **error)
 {
     g_autoptr(TinkDecryptor) decryptor = tink_decryptor_new(key);
     g_autofree guint8 *piece = g_malloc(PIECE_BYTES);
@@ -87,9 +87,9 @@ static gboolean run(const char *operation, const char *argument, GError **error)
     key_derive(key, KEY_FOR_CONTENT, content, sizeof content);
     key_derive(key, KEY_FOR_NAMES, names, sizeof names);
     if (g_str_equal(operation, "encrypt"))
-        return encrypt(content, argument, error);
+        return encrypt_stdin(content, argument, error);
     if (g_str_equal(operation, "decrypt"))
-        return decrypt(content, argument, error);
+        return decrypt_stdin(content, argument, error);
     if (g_str_equal(operation, "names") || g_str_equal(operation, "plain-names"))
         return convert_names(names, operation[0] == 'p', error);
     if (g_str_equal(operation, "wrap") || g_str_equal(operation, "unwrap"))

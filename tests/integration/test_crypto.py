@@ -10,7 +10,9 @@ import hashlib
 import hmac
 import json
 import os
+import pathlib
 import random
+import re
 import subprocess
 import sys
 
@@ -52,8 +54,8 @@ def nonce(prefix, number, last):
     return prefix + number.to_bytes(4, "big") + bytes([last])
 
 
-def stream_encrypt(associated, salt, prefix, plain):
-    cipher = AESGCM(hkdf(hkdf(MASTER, b"", b"backapp content 1", 32), salt, associated, 32))
+def stream_encrypt(associated, salt, prefix, plain, master=MASTER):
+    cipher = AESGCM(hkdf(hkdf(master, b"", b"backapp content 1", 32), salt, associated, 32))
     pieces, at = [plain[: SEGMENT - HEADER - TAG]], SEGMENT - HEADER - TAG
     while at < len(plain):
         pieces.append(plain[at : at + SEGMENT - TAG])
@@ -114,8 +116,8 @@ def base32(data):
     return "".join("0123456789abcdefghijklmnopqrstuv"[int(bits[at : at + 5], 2)] for at in range(0, len(bits), 5))
 
 
-def encrypt_name(path):
-    key = hkdf(MASTER, b"", b"backapp names 1", 64)
+def encrypt_name(path, master=MASTER):
+    key = hkdf(master, b"", b"backapp names 1", 64)
     out = []
     for segment in path.split("/"):
         folder = "/" + "".join(done + "/" for done in out)
@@ -186,6 +188,16 @@ def test_record_of_the_key_is_written():
     assert tool("unwrap", json.dumps(record), b"another\n", fails=True) == "DENIED: wrong passphrase\n"
     record["p"] = 3
     assert tool("unwrap", json.dumps(record), "pass \u00fc\n".encode(), fails=True).startswith("CORRUPT: ")
+
+
+def test_example_of_the_page():
+    page = (pathlib.Path(__file__).resolve().parents[2] / "docs/formats/encryption.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.split("## Example")[1].splitlines() if line.startswith("|")]
+    written = ["".join(re.findall(r"`(.*?)`", row[2])) for row in rows[2:]]
+    master = bytes(range(32))
+    stream = stream_encrypt(b"test 1", bytes(range(0x40, 0x60)), bytes(range(0x60, 0x67)), b"BackApp", master)
+    keys = [hkdf(master, b"", b"backapp content 1", 32).hex(), hkdf(master, b"", b"backapp names 1", 64).hex()]
+    assert written == [*keys, encrypt_name("photos/a.jpg", master), stream.hex()], written
 
 
 def main():

@@ -30,8 +30,8 @@ static gboolean refuse(const guint8 *data, gsize length, gpointer user, GError *
 }
 
 /* The stream of content fed in pieces of `piece` bytes (0: all at once), with the header above. */
-static GByteArray *encrypt(const TinkFormat *format, const char *associated, const guint8 *plain, gsize length,
-                           gsize piece)
+static GByteArray *encrypt_pieces(const TinkFormat *format, const char *associated, const guint8 *plain, gsize length,
+                                  gsize piece)
 {
     guint8 key[TINK_KEY_BYTES];
     guint8 header[TINK_HEADER_BYTES];
@@ -175,17 +175,18 @@ static void test_known_answers(void **state)
         {2 * TINK_SEGMENT_BYTES - 71, "7fd35dd4069b57d8a4b29e5543bd4fe04d1988bce495f8d597913284511ac6b5"},
         {2500000, "9a4099a6d65a64a66919ed2a1aa90f3d9ac750902cca74f544fa4b5d99f96c51"},
     };
-    g_autoptr(GByteArray) word = encrypt(&tink_format_1mb, "test 1", (const guint8 *)"BackApp", strlen("BackApp"), 0);
+    g_autoptr(GByteArray) word =
+        encrypt_pieces(&tink_format_1mb, "test 1", (const guint8 *)"BackApp", strlen("BackApp"), 0);
     assert_hex(word->data, word->len,
                "28404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f6061626364656636b6ac7239872d6969bc15"
                "0fa9a751a886cd85ff8f51fd");
-    g_autoptr(GByteArray) empty = encrypt(&tink_format_1mb, "", NULL, 0, 0);
+    g_autoptr(GByteArray) empty = encrypt_pieces(&tink_format_1mb, "", NULL, 0, 0);
     assert_hex(empty->data, empty->len,
                "28404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f60616263646566d2ec42dcdfe588e3328937"
                "ddc84ecaaa");
     g_autofree guint8 *content = patterned(2500000);
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
-        g_autoptr(GByteArray) stream = encrypt(&tink_format_1mb, "test 1", content, cases[i].length, 300000);
+        g_autoptr(GByteArray) stream = encrypt_pieces(&tink_format_1mb, "test 1", content, cases[i].length, 300000);
         g_autofree char *hash = digest_sha256_hex(stream->data, stream->len);
         assert_string_equal(hash, cases[i].hash);
         assert_int_equal(stream->len, tink_cipher_size(cases[i].length));
@@ -234,9 +235,9 @@ static void test_small_round_trips(void **state)
     g_autofree guint8 *content = patterned(256);
     g_autoptr(TinkDecryptor) decryptor = new_decryptor(&small);
     for (gsize size = 0; size <= SMALL_FIRST + 3 * SMALL_FULL + 1; size++) {
-        g_autoptr(GByteArray) whole = encrypt(&small, "x", content, size, 0);
+        g_autoptr(GByteArray) whole = encrypt_pieces(&small, "x", content, size, 0);
         for (gsize piece = 1; piece <= 73; piece += 1 + piece / 8) {
-            g_autoptr(GByteArray) pieces = encrypt(&small, "x", content, size, piece);
+            g_autoptr(GByteArray) pieces = encrypt_pieces(&small, "x", content, size, piece);
             assert_int_equal(pieces->len, whole->len);
             assert_memory_equal(pieces->data, whole->data, whole->len);
             g_autoptr(GByteArray) back = decrypt_with(decryptor, "x", whole->data, whole->len, piece, NULL);
@@ -372,7 +373,7 @@ static void assert_corrupt(TinkDecryptor *decryptor, const guint8 *data, gsize l
 static void test_every_bit_counts(void **state)
 {
     g_autofree guint8 *content = patterned(FOUR_SEGMENTS);
-    g_autoptr(GByteArray) stream = encrypt(&small, "ad", content, FOUR_SEGMENTS, 0);
+    g_autoptr(GByteArray) stream = encrypt_pieces(&small, "ad", content, FOUR_SEGMENTS, 0);
     g_autoptr(TinkDecryptor) decryptor = new_decryptor(&small);
     for (gsize bit = 0; bit < (gsize)stream->len * 8; bit++) {
         stream->data[bit / 8] ^= (guint8)(1U << (bit % 8));
@@ -387,7 +388,7 @@ static void test_every_bit_counts(void **state)
 static void test_cut_off_and_lengthened(void **state)
 {
     g_autofree guint8 *content = patterned(FOUR_SEGMENTS);
-    g_autoptr(GByteArray) stream = encrypt(&small, "ad", content, FOUR_SEGMENTS, 0);
+    g_autoptr(GByteArray) stream = encrypt_pieces(&small, "ad", content, FOUR_SEGMENTS, 0);
     g_autoptr(TinkDecryptor) decryptor = new_decryptor(&small);
     for (gsize length = 0; length < stream->len; length++) {
         gboolean between = length > 0 && length % 72 == 0;
@@ -403,7 +404,7 @@ static void test_cut_off_and_lengthened(void **state)
     g_byte_array_append(stream, content, 100);
     assert_corrupt(decryptor, stream->data, stream->len, "segment 3");
     /* After one that is full. */
-    g_autoptr(GByteArray) full = encrypt(&small, "ad", content, SMALL_FIRST + SMALL_FULL, 0);
+    g_autoptr(GByteArray) full = encrypt_pieces(&small, "ad", content, SMALL_FIRST + SMALL_FULL, 0);
     g_byte_array_append(full, content, 1);
     assert_corrupt(decryptor, full->data, full->len, "goes on after its end in segment 1");
 }
@@ -411,8 +412,8 @@ static void test_cut_off_and_lengthened(void **state)
 static void test_segments_out_of_place(void **state)
 {
     g_autofree guint8 *content = patterned(FOUR_SEGMENTS);
-    g_autoptr(GByteArray) stream = encrypt(&small, "ad", content, FOUR_SEGMENTS, 0);
-    g_autoptr(GByteArray) other = encrypt(&small, "ad", content + 1, FOUR_SEGMENTS - 1, 0);
+    g_autoptr(GByteArray) stream = encrypt_pieces(&small, "ad", content, FOUR_SEGMENTS, 0);
+    g_autoptr(GByteArray) other = encrypt_pieces(&small, "ad", content + 1, FOUR_SEGMENTS - 1, 0);
     g_autoptr(TinkDecryptor) decryptor = new_decryptor(&small);
     guint8 changed[400];
     memcpy(changed, stream->data, stream->len); /* segments 1 and 2 swapped */
@@ -437,7 +438,7 @@ static void test_segments_out_of_place(void **state)
 static void test_key_and_associated_data(void **state)
 {
     g_autofree guint8 *content = patterned(100);
-    g_autoptr(GByteArray) stream = encrypt(&small, "volume 1", content, 100, 0);
+    g_autoptr(GByteArray) stream = encrypt_pieces(&small, "volume 1", content, 100, 0);
     g_autoptr(TinkDecryptor) decryptor = new_decryptor(&small);
     guint8 key[TINK_KEY_BYTES] = {1};
     g_autoptr(TinkDecryptor) stranger = tink_decryptor_new_format(&small, key);
@@ -465,7 +466,7 @@ static void test_key_and_associated_data(void **state)
 static void test_failed_sink(void **state)
 {
     g_autofree guint8 *content = patterned(200);
-    g_autoptr(GByteArray) stream = encrypt(&small, "ad", content, 200, 0);
+    g_autoptr(GByteArray) stream = encrypt_pieces(&small, "ad", content, 200, 0);
     guint8 key[TINK_KEY_BYTES];
     guint8 header[TINK_HEADER_BYTES];
     fill_key_and_header(key, header);
@@ -496,7 +497,7 @@ static void test_failed_sink(void **state)
 static void test_reader(void **state)
 {
     g_autofree guint8 *content = patterned(FOUR_SEGMENTS);
-    g_autoptr(GByteArray) stream = encrypt(&small, "ad", content, FOUR_SEGMENTS, 0);
+    g_autoptr(GByteArray) stream = encrypt_pieces(&small, "ad", content, FOUR_SEGMENTS, 0);
     guint8 key[TINK_KEY_BYTES];
     guint8 header[TINK_HEADER_BYTES];
     fill_key_and_header(key, header);
