@@ -293,7 +293,8 @@ class Sts(HttpDouble):
     @staticmethod
     def result(action, inner):
         return Reply(200, (
-            f'<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">\n  <{action}Result>{inner}</{action}Result>\n'
+            f'<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">\n'
+            f"  <{action}Result>{inner}</{action}Result>\n"
             f"  <ResponseMetadata><RequestId>{secrets.token_hex(16)}</RequestId></ResponseMetadata>\n</{action}Response>\n"),
             {"Content-Type": "text/xml"})
 

@@ -52,7 +52,8 @@ class Rule:
         self.values = given
         if "nth" in self.choice:
             self.choice.update(skip=self.choice.pop("nth") - 1, count=1)
-        self.patterns = {name: re.compile(self.choice[name], re.M) for name in ("path", "query", "header") if name in self.choice}
+        searched = [name for name in ("path", "query", "header") if name in self.choice]
+        self.patterns = {name: re.compile(self.choice[name], re.M) for name in searched}
         self.chance = random.Random(self.choice.get("seed", 1))
         self.matched = self.fired = 0
         self.lock = threading.Lock()
@@ -132,8 +133,9 @@ def skewed_clock(seconds, **choice):
 def redirect(region, endpoint=None, status=301, **choice):
     """What a bucket of another region answers: 301 PermanentRedirect, 307 with a Location."""
     headers = {"x-amz-bucket-region": region, **({"Location": endpoint} if endpoint and status == 307 else {})}
-    return Rule("status", status=status, code={301: "PermanentRedirect", 307: "TemporaryRedirect"}.get(status, "AuthorizationHeaderMalformed"),
-                headers=headers, extra=f"<Endpoint>{endpoint or ''}</Endpoint><Region>{region}</Region>", **choice)
+    code = {301: "PermanentRedirect", 307: "TemporaryRedirect"}.get(status, "AuthorizationHeaderMalformed")
+    extra = f"<Endpoint>{endpoint or ''}</Endpoint><Region>{region}</Region>"
+    return Rule("status", status=status, code=code, headers=headers, extra=extra, **choice)
 
 
 def request_timeout(status=408, **choice):

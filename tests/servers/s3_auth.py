@@ -104,6 +104,6 @@ def _check_presigned(call, ring, region, now):
     if not seconds_of(date) - SKEW <= now < seconds_of(date) + length:
         raise S3Error(403, "AccessDenied", "Request has expired")
     pairs = [pair for pair in call.pairs if pair[0] != "X-Amz-Signature"]
-    _compare(call, pairs, names, query.get("X-Amz-Content-Sha256", sigv4.UNSIGNED), keys, f"{day}/{region}/s3/aws4_request", date,
-             query["X-Amz-Signature"])
+    payload = query.get("X-Amz-Content-Sha256", sigv4.UNSIGNED)
+    _compare(call, pairs, names, payload, keys, f"{day}/{region}/s3/aws4_request", date, query["X-Amz-Signature"])
     return keys

@@ -129,7 +129,8 @@ class S3Client:
                 query["continuation-token"] = token
             body = self.good("GET", bucket, query=query).body.decode()
             for entry in re.findall(r"<Contents>(.*?)</Contents>", body, re.S):
-                found.append((urllib.parse.unquote_plus(_text(entry, "Key")), int(_text(entry, "Size")), _text(entry, "ETag").replace("&quot;", '"')))
+                key, etag = urllib.parse.unquote_plus(_text(entry, "Key")), _text(entry, "ETag").replace("&quot;", '"')
+                found.append((key, int(_text(entry, "Size")), etag))
             token = _text(body, "NextContinuationToken")
             if _text(body, "IsTruncated") != "true":
                 return found

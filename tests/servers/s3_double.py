@@ -20,8 +20,6 @@ It has no versions, locks, lifecycle rules or policies: the real server has. Set
 import argparse
 import base64
 import collections
-import datetime
-import email.utils
 import hashlib
 import json
 import os
@@ -30,8 +28,6 @@ import secrets
 import sys
 import time
 import urllib.parse
-import xml.etree.ElementTree
-from xml.sax.saxutils import escape
 
 import s3_auth
 import s3_checksums
@@ -39,62 +35,16 @@ from aws_doubles import KeyRing
 from http_double import HttpDouble, Reply
 from s3_auth import S3Error
 from s3_client import S3Client
+from s3_double_uploads import Uploads
 from s3_kinds import bucket_and_key, kind_of
+from s3_double_store import COLD, Object, document, http_date, iso_date, leaf, parse_xml, sum_headers, truth
 
 CLASSES = {"STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "GLACIER",
            "DEEP_ARCHIVE"}
-COLD = {"GLACIER", "DEEP_ARCHIVE"}
-NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
-KEPT = ("content-type", "content-encoding", "content-disposition", "content-language", "cache-control", "expires")
 DOMAIN = "s3.localhost"
 
 
-class Object:
-    """A stored object, or an upload that collects `parts`: number -> (data, etag, {algorithm: sum}, time)."""
-
-    def __init__(self, key, data, headers):
-        self.key, self.data = key, data
-        self.modified = time.time()
-        self.etag = hashlib.md5(data).hexdigest()
-        self.storage_class = headers.get("x-amz-storage-class", "STANDARD")
-        self.headers = {name: value for name, value in headers.items() if name in KEPT or name.startswith("x-amz-meta-")}
-        self.headers.setdefault("content-type", "binary/octet-stream")
-        self.encryption = {name: value for name, value in headers.items()
-                           if name.startswith("x-amz-server-side-encryption")} or {"x-amz-server-side-encryption": "AES256"}
-        self.sums = {}
-        self.sum_type = "FULL_OBJECT"
-        self.parts = {}
-        self.restore = None  # None, "ongoing", or the time until which the copy is kept
-        self.looks = 0
-
-    def readable(self):
-        return self.storage_class not in COLD or isinstance(self.restore, float) and self.restore > time.time()
-
-
-def http_date(seconds):
-    return email.utils.formatdate(seconds, usegmt=True)
-
-
-def iso_date(seconds):
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
-def document(name, inner):
-    return Reply(200, f'<?xml version="1.0" encoding="UTF-8"?>\n<{name} {NAMESPACE}>{inner}</{name}>', {"Content-Type": "application/xml"})
-
-
-def parse_xml(body):
-    """The root of a request's XML, names without name spaces."""
-    try:
-        root = xml.etree.ElementTree.fromstring(body)
-    except xml.etree.ElementTree.ParseError:
-        raise S3Error(400, "MalformedXML", "the XML cannot be read") from None
-    for node in root.iter():
-        node.tag = node.tag.rpartition("}")[2]
-    return root
-
-
-class S3Double(HttpDouble):
+class S3Double(Uploads, HttpDouble):
     """world: another S3Double of the same cloud (another region) whose buckets and keys it shares."""
 
     def __init__(self, region="us-east-1", *, keys=None, world=None, tls=None, ca=None):
@@ -134,7 +84,8 @@ class S3Double(HttpDouble):
 
     def client(self, keys=None, **options):
         keys = keys or self.user
-        return S3Client(self.endpoint, (keys.access, keys.secret), **{"region": self.region, "token": keys.token, "ca": self.ca, **options})
+        options = {"region": self.region, "token": keys.token, "ca": self.ca, **options}
+        return S3Client(self.endpoint, (keys.access, keys.secret), **options)
 
     def new_bucket(self, name=None, region=None):
         name = name or "double-" + secrets.token_hex(6)
@@ -172,12 +123,12 @@ class S3Double(HttpDouble):
         kind = kind_of(call.method, call.target, call.headers, DOMAIN)
         with self.lock:
             self.kinds[kind] += 1
-        request = "".join(secrets.token_hex(8).upper())
+        request = secrets.token_hex(8).upper()
         try:
             reply = self.authorized(call, kind)
         except S3Error as why:
-            body = (f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{why.code}</Code><Message>{escape(why.message)}</Message>'
-                    f"{why.extra}<RequestId>{request}</RequestId><HostId>double</HostId></Error>")
+            lines = [leaf("Code", why.code), leaf("Message", why.message), why.extra, leaf("RequestId", request)]
+            body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{"".join(lines)}</Error>'
             reply = Reply(why.status, "" if why.status == 304 else body, {"Content-Type": "application/xml", **why.headers})
         reply.headers["x-amz-request-id"] = request
         return reply
@@ -195,7 +146,7 @@ class S3Double(HttpDouble):
             if bucket is None or kind == "CreateBucket":
                 return handler(call, bucket)
             if bucket not in self.buckets:
-                raise S3Error(404, "NoSuchBucket", "no such bucket", f"<BucketName>{bucket}</BucketName>")
+                raise S3Error(404, "NoSuchBucket", "no such bucket", leaf("BucketName", bucket))
             self.check_region(bucket)
             if key is None:
                 return handler(call, bucket)
@@ -209,7 +160,7 @@ class S3Double(HttpDouble):
             endpoint = self.regions.get(region, "")
             raise S3Error(self.redirect_status, "PermanentRedirect" if self.redirect_status == 301 else "TemporaryRedirect",
                           "the bucket is elsewhere",
-                          f"<Endpoint>{endpoint.partition('//')[2]}</Endpoint><Bucket>{bucket}</Bucket>",
+                          leaf("Endpoint", endpoint.partition("//")[2]) + leaf("Bucket", bucket),
                           {"x-amz-bucket-region": region, **({"Location": endpoint} if self.redirect_status == 307 else {})})
 
     def check_body(self, call):
@@ -264,8 +215,8 @@ class S3Double(HttpDouble):
     # ---- buckets
 
     def do_ListBuckets(self, call, _):
-        names = "".join(f"<Bucket><Name>{name}</Name><CreationDate>{iso_date(0)}</CreationDate></Bucket>" for name in sorted(self.buckets))
-        return document("ListAllMyBucketsResult", f"<Owner><ID>double</ID></Owner><Buckets>{names}</Buckets>")
+        inner = [f"<Bucket>{leaf('Name', name)}{leaf('CreationDate', iso_date(0))}</Bucket>" for name in sorted(self.buckets)]
+        return document("ListAllMyBucketsResult", "<Owner><ID>double</ID></Owner><Buckets>", *inner, "</Buckets>")
 
     def do_CreateBucket(self, call, bucket):
         if bucket in self.buckets:
@@ -291,51 +242,50 @@ class S3Double(HttpDouble):
     def do_ListObjectsV2(self, call, bucket):
         token = call.query.get("continuation-token")
         after = base64.urlsafe_b64decode(token).decode() if token else call.query.get("start-after", "")
-        entries, prefixes, last, more = self.page(call, bucket, after)
-        inner = "".join(entries + prefixes) + f"<KeyCount>{len(entries) + len(prefixes)}</KeyCount>"
+        count, inner, last, more = self.page(call, bucket, after)
+        inner.append(leaf("KeyCount", count))
         if more:
-            inner += f"<NextContinuationToken>{base64.urlsafe_b64encode(last.encode()).decode()}</NextContinuationToken>"
-        return document("ListBucketResult", self.list_head(call, bucket, more) + inner)
+            inner.append(leaf("NextContinuationToken", base64.urlsafe_b64encode(last.encode()).decode()))
+        return document("ListBucketResult", *self.list_head(call, bucket, more), *inner)
 
     def do_ListObjects(self, call, bucket):
-        entries, prefixes, last, more = self.page(call, bucket, call.query.get("marker", ""))
-        inner = "".join(entries + prefixes)
+        _, inner, last, more = self.page(call, bucket, call.query.get("marker", ""))
         if more and call.query.get("delimiter"):
-            inner += f"<NextMarker>{self.name_in(call, last)}</NextMarker>"
-        return document("ListBucketResult", self.list_head(call, bucket, more) + inner)
+            inner.append(leaf("NextMarker", self.name_in(call, last)))
+        return document("ListBucketResult", *self.list_head(call, bucket, more), *inner)
 
     def list_head(self, call, bucket, more):
-        url = "<EncodingType>url</EncodingType>" if call.query.get("encoding-type") == "url" else ""
-        return (f"<Name>{bucket}</Name><Prefix>{self.name_in(call, call.query.get('prefix', ''))}</Prefix>{url}"
-                f"<MaxKeys>{call.query.get('max-keys', '1000')}</MaxKeys><IsTruncated>{'true' if more else 'false'}</IsTruncated>")
+        url = [leaf("EncodingType", "url")] if call.query.get("encoding-type") == "url" else []
+        return [leaf("Name", bucket), leaf("Prefix", self.name_in(call, call.query.get("prefix", ""))), *url,
+                leaf("MaxKeys", call.query.get("max-keys", "1000")), leaf("IsTruncated", truth(more))]
 
     @staticmethod
     def name_in(call, key):
         """A key as a list has it."""
-        return escape(urllib.parse.quote_plus(key, safe="/") if call.query.get("encoding-type") == "url" else key)
+        return urllib.parse.quote_plus(key, safe="/") if call.query.get("encoding-type") == "url" else key
 
     def page(self, call, bucket, after):
-        """(entries, common prefixes, the last name of them, whether there are more)."""
+        """(number of entries, their XML, the last name of them, whether there are more)."""
         prefix, delimiter = call.query.get("prefix", ""), call.query.get("delimiter", "")
         most = min(int(call.query.get("max-keys", "1000")), 1000)
-        entries, groups, last = [], {}, after
+        entries, groups, last, count = [], {}, after, 0
         objects = self.buckets[bucket][1]
         for key in sorted((key for key in objects if key.startswith(prefix)), key=str.encode):
             end = key.find(delimiter, len(prefix)) if delimiter else -1
             name = key[: end + len(delimiter)] if end >= 0 else key
             if key.encode() <= after.encode() or end >= 0 and (name in groups or after and name.encode() <= after.encode()):
                 continue
-            if len(entries) + len(groups) == most:
-                return entries, list(groups.values()), last, True
-            last = name
+            if count == most:
+                return count, [*entries, *groups.values()], last, True
+            last, count = name, count + 1
             if end >= 0:
-                groups[name] = f"<CommonPrefixes><Prefix>{self.name_in(call, name)}</Prefix></CommonPrefixes>"
+                groups[name] = f"<CommonPrefixes>{leaf('Prefix', self.name_in(call, name))}</CommonPrefixes>"
                 continue
             found = objects[key]
-            entries.append(
-                f"<Contents><Key>{self.name_in(call, key)}</Key><LastModified>{iso_date(found.modified)}</LastModified>"
-                f"<ETag>&quot;{found.etag}&quot;</ETag><Size>{len(found.data)}</Size><StorageClass>{found.storage_class}</StorageClass></Contents>")
-        return entries, list(groups.values()), last, False
+            entries += ["<Contents>", leaf("Key", self.name_in(call, key)), leaf("LastModified", iso_date(found.modified)),
+                        leaf("ETag", f'"{found.etag}"'), leaf("Size", len(found.data)),
+                        leaf("StorageClass", found.storage_class), "</Contents>"]
+        return count, [*entries, *groups.values()], last, False
 
     def do_DeleteObjects(self, call, bucket):
         if "content-md5" not in call.headers and not call.sums:
@@ -344,19 +294,19 @@ class S3Double(HttpDouble):
         keys = [node.findtext("Key") for node in root.findall("Object")]
         if not 1 <= len(keys) <= 1000:
             raise S3Error(400, "MalformedXML", "the XML is not as expected")
-        inner = ""
+        inner = []
         for key in keys:
             self.buckets[bucket][1].pop(key, None)
             if root.findtext("Quiet") != "true":
-                inner += f"<Deleted><Key>{escape(key)}</Key></Deleted>"
-        return document("DeleteResult", inner)
+                inner.append(f"<Deleted>{leaf('Key', key)}</Deleted>")
+        return document("DeleteResult", *inner)
 
     # ---- objects
 
     def found(self, bucket, key):
         found = self.buckets[bucket][1].get(key)
         if found is None:
-            raise S3Error(404, "NoSuchKey", "no such object", f"<Key>{escape(key)}</Key>")
+            raise S3Error(404, "NoSuchKey", "no such object", leaf("Key", key))
         return found
 
     def check_new(self, call, bucket, key):
@@ -397,7 +347,7 @@ class S3Double(HttpDouble):
         found = self.found(bucket, key)
         if not found.readable():
             raise S3Error(403, "InvalidObjectState", "the object is cold",
-                          f"<StorageClass>{found.storage_class}</StorageClass>")
+                          leaf("StorageClass", found.storage_class))
         return self.read(call, found)
 
     def read(self, call, found):
@@ -454,11 +404,13 @@ class S3Double(HttpDouble):
         replace = call.headers.get("x-amz-metadata-directive", "COPY") == "REPLACE"
         if found is self.buckets[bucket][1].get(key) and not replace and "x-amz-storage-class" not in call.headers:
             raise S3Error(400, "InvalidRequest", "a copy to itself that changes nothing")
-        headers = call.headers if replace else {**{n: v for n, v in call.headers.items() if n.startswith("x-amz-s")}, **found.headers}
+        headers = call.headers
+        if not replace:  # class and encryption are the request's all the same
+            headers = {**{name: value for name, value in headers.items() if name.startswith("x-amz-s")}, **found.headers}
         made = Object(key, found.data, headers)
         made.sums = {name: s3_checksums.encoded(name, made.data) for name in found.sums}
         self.buckets[bucket][1][key] = made
-        return document("CopyObjectResult", f"<LastModified>{iso_date(made.modified)}</LastModified><ETag>&quot;{made.etag}&quot;</ETag>")
+        return document("CopyObjectResult", leaf("LastModified", iso_date(made.modified)), leaf("ETag", f'"{made.etag}"'))
 
     def do_RestoreObject(self, call, bucket, key):
         found = self.found(bucket, key)
@@ -478,156 +430,6 @@ class S3Double(HttpDouble):
             return Reply(200)
         found.restore, found.looks = "ongoing", 0
         return Reply(202)
-
-    # ---- uploads in parts
-
-    def upload(self, call, bucket, key):
-        found = self.buckets[bucket][2].get(call.query["uploadId"])
-        if found is None or found.key != key:
-            raise S3Error(404, "NoSuchUpload", "no such upload")
-        return found
-
-    def do_CreateMultipartUpload(self, call, bucket, key):
-        self.check_new(call, bucket, key)
-        made = Object(key, b"", call.headers)
-        algorithm = call.headers.get("x-amz-checksum-algorithm", "").upper()
-        if algorithm and algorithm not in s3_checksums.ALGORITHMS:
-            raise S3Error(400, "InvalidRequest", "no such checksum")
-        made.algorithm = algorithm if self.checksums else ""
-        made.sum_type = call.headers.get("x-amz-checksum-type", "COMPOSITE").upper()
-        if algorithm and made.sum_type == "FULL_OBJECT" and algorithm.startswith("SHA"):
-            raise S3Error(400, "InvalidRequest", f"{algorithm} of parts cannot be joined")
-        name = secrets.token_urlsafe(24)
-        self.buckets[bucket][2][name] = made
-        headers = {"x-amz-checksum-algorithm": made.algorithm, "x-amz-checksum-type": made.sum_type} if made.algorithm else {}
-        reply = document("InitiateMultipartUploadResult", f"<Bucket>{bucket}</Bucket><Key>{escape(key)}</Key><UploadId>{name}</UploadId>")
-        reply.headers.update(**made.encryption, **headers)
-        return reply
-
-    def add_part(self, call, upload, data, sums):
-        number = call.query.get("partNumber", "")
-        if not number.isdigit() or not 1 <= int(number) <= 10000:
-            raise S3Error(400, "InvalidArgument", "part numbers are 1 to 10000")
-        if upload.algorithm and sums and upload.algorithm not in sums:
-            raise S3Error(400, "InvalidRequest", f"the upload has {upload.algorithm}")
-        if upload.algorithm and not sums:
-            sums = {upload.algorithm: s3_checksums.encoded(upload.algorithm, data)}
-        etag = hashlib.md5(data).hexdigest()
-        upload.parts[int(number)] = (data, etag, sums, time.time())
-        return etag
-
-    def do_UploadPart(self, call, bucket, key):
-        etag = self.add_part(call, self.upload(call, bucket, key), call.body, call.sums)
-        return Reply(200, headers={"ETag": f'"{etag}"', **{f"x-amz-checksum-{name.lower()}": value for name, value in call.sums.items()}})
-
-    def do_UploadPartCopy(self, call, bucket, key):
-        upload, found = self.upload(call, bucket, key), self.source(call)
-        data = found.data
-        if "x-amz-copy-source-range" in call.headers:
-            span = re.fullmatch(r"bytes=(\d+)-(\d+)", call.headers["x-amz-copy-source-range"])
-            if not span or not int(span[1]) <= int(span[2]) < len(data):
-                raise S3Error(400, "InvalidArgument", "the source has no such range")
-            data = data[int(span[1]): int(span[2]) + 1]
-        etag = self.add_part(call, upload, data, {})
-        return document("CopyPartResult", f"<LastModified>{iso_date(time.time())}</LastModified><ETag>&quot;{etag}&quot;</ETag>")
-
-    def do_ListParts(self, call, bucket, key):
-        upload = self.upload(call, bucket, key)
-        marker = int(call.query.get("part-number-marker", "0"))
-        most = min(int(call.query.get("max-parts", "1000")), 1000)
-        numbers = [number for number in sorted(upload.parts) if number > marker]
-        inner = ""
-        for number in numbers[:most]:
-            data, etag, sums, made = upload.parts[number]
-            extra = "".join(f"<Checksum{name}>{value}</Checksum{name}>" for name, value in sums.items())
-            inner += (f"<Part><PartNumber>{number}</PartNumber><LastModified>{iso_date(made)}</LastModified><ETag>&quot;{etag}&quot;</ETag>"
-                      f"<Size>{len(data)}</Size>{extra}</Part>")
-        more = len(numbers) > most
-        return document("ListPartsResult", (
-            f"<Bucket>{bucket}</Bucket><Key>{escape(key)}</Key><UploadId>{call.query['uploadId']}</UploadId>"
-            f"<StorageClass>{upload.storage_class}</StorageClass><PartNumberMarker>{marker}</PartNumberMarker>"
-            f"<NextPartNumberMarker>{numbers[:most][-1] if numbers[:most] else 0}</NextPartNumberMarker><MaxParts>{most}</MaxParts>"
-            f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{inner}"))
-
-    def do_ListMultipartUploads(self, call, bucket):
-        prefix = call.query.get("prefix", "")
-        after = (call.query.get("key-marker", ""), call.query.get("upload-id-marker", ""))
-        most = min(int(call.query.get("max-uploads", "1000")), 1000)
-        names = sorted((upload.key, name) for name, upload in self.buckets[bucket][2].items() if upload.key.startswith(prefix))
-        names = [pair for pair in names if pair > after and (after[1] or pair[0] > after[0])]
-        inner = "".join(
-            f"<Upload><Key>{self.name_in(call, key)}</Key><UploadId>{name}</UploadId><StorageClass>{self.buckets[bucket][2][name].storage_class}"
-            f"</StorageClass><Initiated>{iso_date(self.buckets[bucket][2][name].modified)}</Initiated></Upload>" for key, name in names[:most])
-        more = len(names) > most
-        if more:
-            key, name = names[most - 1]
-            inner = f"<NextKeyMarker>{self.name_in(call, key)}</NextKeyMarker><NextUploadIdMarker>{name}</NextUploadIdMarker>" + inner
-        return document("ListMultipartUploadsResult", (
-            f"<Bucket>{bucket}</Bucket><MaxUploads>{most}</MaxUploads><IsTruncated>{'true' if more else 'false'}</IsTruncated>{inner}"))
-
-    def do_AbortMultipartUpload(self, call, bucket, key):
-        self.upload(call, bucket, key)
-        del self.buckets[bucket][2][call.query["uploadId"]]
-        return Reply(204)
-
-    def do_CompleteMultipartUpload(self, call, bucket, key):
-        upload = self.upload(call, bucket, key)
-        listed = [(int(node.findtext("PartNumber") or 0), node) for node in parse_xml(call.body).findall("Part")]
-        if not listed:
-            raise S3Error(400, "MalformedXML", "the XML is not as expected")
-        numbers = [number for number, _ in listed]
-        if numbers != sorted(set(numbers)):
-            raise S3Error(400, "InvalidPartOrder", "the parts are out of order")
-        pieces = [self.listed_part(upload, number, node) for number, node in listed]
-        if any(len(data) < self.min_part for data, *_ in pieces[:-1]):
-            raise S3Error(400, "EntityTooSmall", "a part is too small")
-        self.check_new(call, bucket, key)
-        upload.data = b"".join(data for data, *_ in pieces)
-        upload.etag = f"{hashlib.md5(b''.join(bytes.fromhex(etag) for _, etag, *_ in pieces)).hexdigest()}-{len(pieces)}"
-        self.sum_of_parts(call, upload, pieces)
-        upload.modified, upload.parts = time.time(), {}
-        del self.buckets[bucket][2][call.query["uploadId"]]
-        self.buckets[bucket][1][key] = upload
-        sums = "".join(f"<Checksum{name}>{value}</Checksum{name}>" for name, value in upload.sums.items())
-        reply = document("CompleteMultipartUploadResult", (
-            f"<Location>{self.endpoint}/{bucket}/{escape(key)}</Location><Bucket>{bucket}</Bucket><Key>{escape(key)}</Key>"
-            f"<ETag>&quot;{upload.etag}&quot;</ETag>{sums}"))
-        reply.headers.update(upload.encryption)
-        return reply
-
-    @staticmethod
-    def listed_part(upload, number, node):
-        part = upload.parts.get(number)
-        good = part is not None and (node.findtext("ETag") or "").strip('"') == part[1]
-        for name in s3_checksums.ALGORITHMS:
-            given = node.findtext(f"Checksum{name}")
-            good = good and (given is None or given == part[2].get(name))
-        if good and upload.algorithm and upload.sum_type == "COMPOSITE" and node.findtext(f"Checksum{upload.algorithm}") is None:
-            raise S3Error(400, "InvalidRequest", f"the {upload.algorithm} of part {number} is missing")
-        if not good:
-            raise S3Error(400, "InvalidPart", f"part {number} is not there, or another")
-        return part
-
-    @staticmethod
-    def sum_of_parts(call, upload, pieces):
-        upload.sums = {}
-        if not upload.algorithm:
-            return
-        name = upload.algorithm
-        if upload.sum_type == "FULL_OBJECT":
-            whole = s3_checksums.encoded(name, upload.data)
-        else:
-            whole = s3_checksums.composite(name, [sums[name] for _, _, sums, _ in pieces])
-        if getattr(call, "whole_sums", {}).get(name, whole) != whole:
-            raise S3Error(400, "BadDigest", f"not the body of this {name}")
-        upload.sums = {name: whole}
-
-
-def sum_headers(found):
-    headers = {f"x-amz-checksum-{name.lower()}": value for name, value in found.sums.items()}
-    if headers:
-        headers["x-amz-checksum-type"] = found.sum_type
-    return headers
 
 
 def main():

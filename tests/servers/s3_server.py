@@ -212,11 +212,11 @@ class S3Server:
         if not self.with_guard or self.guard:
             return
         command = [sys.executable, os.path.abspath(__file__), "stop", str(self.directory)]
-        script = f"read -r _; exec {shlex.join(command)}" + (f"; rmdir {shlex.quote(str(self.directory.parent))}"
-                                                              if self.own_parent else "")
-        self.guard = subprocess.Popen(["/bin/sh", "-c", script.replace("exec ", "") if self.own_parent else script],
-                                      stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                      start_new_session=True, cwd="/")
+        script = f"read -r _; {shlex.join(command)}"
+        if self.own_parent:
+            script += f"; rmdir {shlex.quote(str(self.directory.parent))}"
+        self.guard = subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.DEVNULL, start_new_session=True, cwd="/")
 
     def stop(self):
         """Ends all daemons and removes the directory. May be called twice."""
@@ -265,8 +265,9 @@ class S3Server:
 
     def set_quota(self, *, max_objects=-1, max_bytes=-1, enabled=True):
         """Limits what all buckets of the user may hold: more is answered 403 QuotaExceeded at once."""
-        self.admin("quota", "set", "--quota-scope=user", "--uid=test", f"--max-objects={max_objects}", f"--max-size={max_bytes}")
-        self.admin("quota", "enable" if enabled else "disable", "--quota-scope=user", "--uid=test")
+        scope = ("--quota-scope=user", "--uid=test")
+        self.admin("quota", "set", *scope, f"--max-objects={max_objects}", f"--max-size={max_bytes}")
+        self.admin("quota", "enable" if enabled else "disable", *scope)
 
     def add_user(self, name):
         """Another user without rights to anybody's buckets: (access key, secret key)."""
@@ -322,7 +323,8 @@ class S3Server:
         (self.directory / "tls.ext").write_text(names + "\n")
         self._run(["openssl", "x509", "-req", "-in", f"{at}/tls.csr", "-CA", f"{at}/ca.crt", "-CAkey", f"{at}/ca.key",
                    "-CAcreateserial", "-days", "30", "-extfile", f"{at}/tls.ext", "-out", f"{at}/tls.crt"])
-        (self.directory / "tls.pem").write_bytes((self.directory / "tls.crt").read_bytes() + (self.directory / "tls.key").read_bytes())
+        both = b"".join((self.directory / name).read_bytes() for name in ("tls.crt", "tls.key"))
+        (self.directory / "tls.pem").write_bytes(both)
 
     def _spawn_store(self):
         """Starts the store and waits until the monitor knows it: who asks earlier waits for seconds."""
