@@ -49,3 +49,5 @@ Store *store_limit_new(Store *inner, guint at_once, guint per_second, const Canc
 Store *store_breaker_new(Store *inner, guint failures, guint64 pause_ms);
 /* Sees only keys below prefix and leaves it out of them (the prefix is bytes, usually ending in a slash). Takes `inner`. */
 Store *store_prefix_new(Store *inner, const char *prefix);
+/* The same, but `inner` stays the caller's and has to outlive it. */
+Store *store_prefix_borrow(Store *inner, const char *prefix);
