@@ -1,0 +1,352 @@
+#include "engine/restore/content.h"
+
+#include "base/error.h"
+#include "crypto/tink.h"
+#include "engine/s3sync/content.h"
+#include "engine/s3sync/mtime.h"
+#include "fs/io.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TRASH_PREFIX ".trash/"
+/* Holes are found at this granularity. */
+#define BLOCK      ((gsize)4096)
+#define READ_BYTES ((gsize)256 * 1024)
+
+struct RestoreTrash {
+    GMutex lock;
+    GPtrArray *times; /* of char *, ascending; NULL: not listed yet */
+};
+
+RestoreTrash *restore_trash_new(void)
+{
+    RestoreTrash *trash = g_new0(RestoreTrash, 1);
+    g_mutex_init(&trash->lock);
+    return trash;
+}
+
+void restore_trash_free(RestoreTrash *trash)
+{
+    if (!trash)
+        return;
+    g_clear_pointer(&trash->times, g_ptr_array_unref);
+    g_mutex_clear(&trash->lock);
+    g_free(trash);
+}
+
+/* The hash of a content that comes in pieces, as S3Entry.hash has it. */
+typedef struct {
+    Hash *part, *whole; /* whole: over the hashes of parts; NULL if there is one part */
+    guint64 part_size, in_part;
+} ContentHash;
+
+static void content_hash_begin(ContentHash *hash, const S3Entry *entry)
+{
+    *hash = (ContentHash){.part_size = entry->part_size};
+    if (entry->part_size == 0)
+        return;
+    hash->part = hash_new();
+    if (entry->meta.size > entry->part_size)
+        hash->whole = hash_new();
+}
+
+static void end_part(ContentHash *hash)
+{
+    guint8 digest[HASH_BYTES];
+    hash_finish(hash->part, digest);
+    hash_update(hash->whole, digest, sizeof digest);
+    hash->in_part = 0;
+}
+
+static void content_hash_update(ContentHash *hash, const guint8 *data, gsize length)
+{
+    if (!hash->part)
+        return;
+    while (length > 0) {
+        gsize piece = hash->whole ? (gsize)MIN(length, hash->part_size - hash->in_part) : length;
+        hash_update(hash->part, data, piece);
+        hash->in_part += piece;
+        data += piece;
+        length -= piece;
+        if (hash->whole && hash->in_part == hash->part_size)
+            end_part(hash);
+    }
+}
+
+/* TRUE if it is the entry's, or the entry has none. */
+static gboolean content_hash_end(ContentHash *hash, const S3Entry *entry)
+{
+    guint8 digest[HASH_BYTES];
+    if (!hash->part)
+        return TRUE;
+    if (hash->whole && hash->in_part > 0)
+        end_part(hash);
+    hash_finish(hash->whole ? hash->whole : hash->part, digest);
+    return memcmp(digest, entry->hash, HASH_BYTES) == 0;
+}
+
+static void content_hash_clear(ContentHash *hash)
+{
+    hash_free(hash->part);
+    hash_free(hash->whole);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ContentHash, content_hash_clear)
+
+/* A transfer on its way into a file. */
+typedef struct {
+    RestoreRun *run;
+    const S3Entry *entry;
+    int fd;
+    guint64 offset; /* of the content */
+    ContentHash hash;
+    TinkDecryptor *decryptor; /* NULL: not encrypted */
+} Transfer;
+
+static void transfer_clear(Transfer *transfer)
+{
+    content_hash_clear(&transfer->hash);
+    tink_decryptor_free(transfer->decryptor);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Transfer, transfer_clear)
+
+static gboolean is_zero(const guint8 *data, gsize length)
+{
+    return data[0] == 0 && memcmp(data, data + 1, length - 1) == 0;
+}
+
+/* Writes what is not zero; the rest becomes holes when the file gets its length. */
+static gboolean write_content(Transfer *transfer, const guint8 *data, gsize length, GError **error)
+{
+    while (length > 0) {
+        gsize piece = MIN(length, BLOCK - (gsize)(transfer->offset % BLOCK));
+        gboolean hole = piece == BLOCK && is_zero(data, piece);
+        /* As much as can be written, or left out, at once. */
+        while (piece < length) {
+            gsize next = MIN(length - piece, BLOCK);
+            if ((next == BLOCK && is_zero(data + piece, next)) != hole)
+                break;
+            piece += next;
+        }
+        if (!hole && !io_write_at(transfer->fd, data, piece, transfer->offset))
+            return error_set_errno(error, errno, "cannot write %s", transfer->entry->path);
+        transfer->offset += piece;
+        data += piece;
+        length -= piece;
+    }
+    return TRUE;
+}
+
+static gboolean take_content(const guint8 *data, gsize length, gpointer user_data, GError **error)
+{
+    Transfer *transfer = user_data;
+    if (length > transfer->entry->meta.size - transfer->offset)
+        return error_set(error, BACKAPP_ERROR_CORRUPT, "the object is longer than what was backed up");
+    content_hash_update(&transfer->hash, data, length);
+    if (!write_content(transfer, data, length, error))
+        return FALSE;
+    restore_progress(transfer->run, 0, length, transfer->entry->path);
+    return cancel_check(transfer->run->options->cancel, error);
+}
+
+static gboolean take_stored(gpointer user_data, const void *data, gsize length, GError **error)
+{
+    Transfer *transfer = user_data;
+    if (!transfer->decryptor)
+        return take_content(data, length, transfer, error);
+    return tink_decryptor_update(transfer->decryptor, data, length, take_content, transfer, error);
+}
+
+static gboolean finish_transfer(Transfer *transfer, GError **error)
+{
+    const S3Entry *entry = transfer->entry;
+    if (transfer->decryptor && !tink_decryptor_finish(transfer->decryptor, take_content, transfer, error))
+        return FALSE;
+    if (transfer->offset != entry->meta.size)
+        return error_set(error, BACKAPP_ERROR_CORRUPT,
+                         "the object has %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT " were backed up",
+                         transfer->offset, entry->meta.size);
+    if (!content_hash_end(&transfer->hash, entry))
+        return error_set(error, BACKAPP_ERROR_CORRUPT, "the object's content is not what was backed up");
+    if (ftruncate(transfer->fd, (off_t)entry->meta.size) < 0)
+        return error_set_errno(error, errno, "cannot write %s", entry->path);
+    return TRUE;
+}
+
+static gboolean fetch_object(RestoreRun *run, const S3Entry *entry, const StoreRange *range, int fd, GError **error)
+{
+    g_auto(Transfer) transfer = {.run = run, .entry = entry, .fd = fd};
+    /* What an attempt before this one may have left. */
+    if (ftruncate(fd, 0) < 0)
+        return error_set_errno(error, errno, "cannot write %s", entry->path);
+    content_hash_begin(&transfer.hash, entry);
+    if (run->content_key) {
+        transfer.decryptor = tink_decryptor_new(run->content_key);
+        if (!tink_decryptor_begin(transfer.decryptor, S3CONTENT_ASSOCIATED, strlen(S3CONTENT_ASSOCIATED), error))
+            return FALSE;
+    }
+    return store_get(run->store, range, take_stored, &transfer, NULL, error) && finish_transfer(&transfer, error);
+}
+
+/* The times at which something went to the trash: for each, one step of a list that jumps over what lies in it. */
+static GPtrArray *list_times(Store *store, GError **error)
+{
+    g_autoptr(GPtrArray) times = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *after = NULL;
+    for (;;) {
+        g_autoptr(StoreList) list = store_list(store, TRASH_PREFIX, after, FALSE, error);
+        const StoreObject *object;
+        int more = list ? store_list_next(list, &object, error) : -1;
+        if (more < 0)
+            return NULL;
+        if (more == 0)
+            return g_steal_pointer(&times);
+        const char *time = object->key + strlen(TRASH_PREFIX);
+        const char *slash = strchr(time, '/');
+        char *name = slash ? g_strndup(time, (gsize)(slash - time)) : g_strdup(time);
+        g_ptr_array_add(times, name);
+        g_free(after);
+        /* The character behind the slash sorts after all that is below it. */
+        after = g_strdup_printf(TRASH_PREFIX "%s%c", name, '/' + 1);
+    }
+}
+
+static gboolean load_times(RestoreRun *run, GError **error)
+{
+    g_mutex_lock(&run->trash->lock);
+    if (!run->trash->times)
+        run->trash->times = list_times(run->store, error);
+    gboolean fine = run->trash->times != NULL;
+    g_mutex_unlock(&run->trash->lock);
+    return fine;
+}
+
+static gboolean is_entrys(const StoreObject *object, const S3Entry *entry)
+{
+    gint64 seconds = 0;
+    guint32 ns = 0;
+    if (object->size != entry->object_size)
+        return FALSE;
+    if (!object->mtime || !mtime_parse(object->mtime, &seconds, &ns))
+        return TRUE;
+    return seconds == entry->meta.mtime_s && ns == entry->meta.mtime_ns;
+}
+
+/* The key in the trash of an object that was replaced or deleted after the point; NULL without an error if there is none.
+ */
+static char *find_in_trash(RestoreRun *run, const S3Entry *entry, GError **error)
+{
+    if (!load_times(run, error))
+        return NULL;
+    g_autoptr(GDateTime) made = g_date_time_new_from_unix_utc(run->point->time);
+    g_autofree char *since = made ? g_date_time_format(made, "%Y%m%dT%H%M%SZ") : g_strdup("");
+    for (guint i = 0; i < run->trash->times->len; i++) {
+        const char *time = g_ptr_array_index(run->trash->times, i);
+        g_autoptr(GError) local = NULL;
+        if (strcmp(time, since) < 0)
+            continue;
+        g_autofree char *key = g_strconcat(TRASH_PREFIX, time, "/", entry->key, NULL);
+        g_autoptr(StoreObject) object = store_head(run->store, key, NULL, &local);
+        if (object && is_entrys(object, entry))
+            return g_steal_pointer(&key);
+        if (!object && !error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return NULL;
+        }
+    }
+    return NULL;
+}
+
+static gboolean class_is_cold(const StoreObject *object)
+{
+    const char *name = object->storage_class ? object->storage_class : "";
+    gboolean thawed = object->restore && strstr(object->restore, "ongoing-request=\"false\"");
+    return (strcmp(name, "GLACIER") == 0 || strcmp(name, "DEEP_ARCHIVE") == 0) && !thawed;
+}
+
+static gboolean report_cold(RestoreRun *run, const char *key, const char *version, const StoreObject *object,
+                            GError **error)
+{
+    const RestoreOptions *options = run->options;
+    if (options->thaw_days == 0)
+        return error_set(error, BACKAPP_ERROR_CONFLICT,
+                         "it is in cold storage (%s): ask for it with --thaw DAYS, which costs what the provider "
+                         "charges for it, and restore again when it is ready (hours)",
+                         object->storage_class);
+    if (!store_thaw(run->store, key, version, options->thaw_days, options->thaw_tier ? options->thaw_tier : "Standard",
+                    error))
+        return FALSE;
+    return error_set(error, BACKAPP_ERROR_CONFLICT,
+                     "it is in cold storage (%s) and was asked for now: restore again when it is ready (hours)",
+                     object->storage_class);
+}
+
+/* The object is not (or not any more) under its key as the point knows it, or cannot be read: finds out why, and where else
+ * it is. */
+static gboolean fetch_elsewhere(RestoreRun *run, const S3Entry *entry, int fd, gboolean *cold, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(StoreObject) now = store_head(run->store, entry->key, entry->version, &local);
+    if (!now && !error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    g_clear_error(&local);
+    if (now && class_is_cold(now) && (!entry->etag || g_strcmp0(now->etag, entry->etag) == 0)) {
+        *cold = TRUE;
+        return report_cold(run, entry->key, entry->version, now, error);
+    }
+    g_autofree char *key = find_in_trash(run, entry, &local);
+    if (local) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    if (!key)
+        return error_set(error, BACKAPP_ERROR_NOT_FOUND,
+                         now ? "the object was replaced since, and the version of this point is neither kept by the "
+                               "bucket nor in the trash"
+                             : "the object is gone: it is neither under its key nor in the trash");
+    const StoreRange range = {.key = key, .length = G_MAXUINT64};
+    return fetch_object(run, entry, &range, fd, error);
+}
+
+gboolean content_fetch(RestoreRun *run, const S3Entry *entry, int fd, gboolean *cold, GError **error)
+{
+    *cold = FALSE;
+    if (!entry->key)
+        return error_set(error, BACKAPP_ERROR_NOT_FOUND, "the backup has no object for it");
+    g_autoptr(GError) local = NULL;
+    const StoreRange range = {
+        .key = entry->key, .version = entry->version, .if_match = entry->etag, .length = G_MAXUINT64};
+    if (fetch_object(run, entry, &range, fd, &local))
+        return TRUE;
+    if (error_is(local, BACKAPP_ERROR_NOT_FOUND) || error_is(local, BACKAPP_ERROR_CONFLICT))
+        return fetch_elsewhere(run, entry, fd, cold, error);
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
+gboolean content_matches(RestoreRun *run, const S3Entry *entry, int fd, gboolean *equal, GError **error)
+{
+    g_auto(ContentHash) hash = {0};
+    g_autofree guint8 *buffer = g_malloc(READ_BYTES);
+    guint64 offset = 0;
+    *equal = FALSE;
+    if (entry->part_size == 0)
+        return TRUE;
+    content_hash_begin(&hash, entry);
+    for (;;) {
+        gssize got = io_read_at(fd, buffer, READ_BYTES, offset);
+        if (got < 0)
+            return error_set_errno(error, errno, "cannot read %s", entry->path);
+        if (got == 0)
+            break;
+        content_hash_update(&hash, buffer, (gsize)got);
+        offset += (guint64)got;
+        if (!cancel_check(run->options->cancel, error))
+            return FALSE;
+    }
+    *equal = offset == entry->meta.size && content_hash_end(&hash, entry);
+    return TRUE;
+}

@@ -1,0 +1,115 @@
+#include "engine/restore/existing.h"
+
+#include "base/error.h"
+#include "engine/restore/content.h"
+#include "fs/dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const Attrs *existing_entry_attrs(const S3Entry *entry, GError **error)
+{
+    if (!entry->attrs || entry->attrs_length == 0)
+        return attrs_empty();
+    BytesReader in = bytes_reader(entry->attrs, entry->attrs_length);
+    return attrs_decode(&in, error);
+}
+
+/* TRUE in *right if what makes it the same thing (content, link target, device number) is equal. */
+static gboolean same_thing(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, const FileMeta *have,
+                           gboolean *right, GError **error)
+{
+    const FileMeta *want = &entry->meta;
+    *right = FALSE;
+    if ((want->mode & S_IFMT) != (have->mode & S_IFMT))
+        return TRUE;
+    if (S_ISLNK(want->mode)) {
+        gsize length = entry->target ? strlen(entry->target) : 0;
+        g_autofree char *target = g_malloc(length + 2);
+        ssize_t got = readlinkat(dir_fd, base, target, length + 2);
+        *right = got == (ssize_t)length && memcmp(target, entry->target, length) == 0;
+        return TRUE;
+    }
+    if (!S_ISREG(want->mode)) {
+        *right = (!S_ISBLK(want->mode) && !S_ISCHR(want->mode)) || want->rdev == have->rdev;
+        return TRUE;
+    }
+    if (want->size != have->size)
+        return TRUE;
+    if (!run->options->checksum || entry->part_size == 0) {
+        *right = meta_same_mtime(want, have, 1);
+        return TRUE;
+    }
+    g_auto(AutoFd) fd = openat(dir_fd, base, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return TRUE; /* what cannot be read is fetched */
+    return content_matches(run, entry, fd, right, error);
+}
+
+static gboolean same_metadata(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, const FileMeta *have,
+                              gboolean *right, GError **error)
+{
+    MetaParts parts = meta_difference(&entry->meta, have, 1);
+    *right = parts == 0;
+    if (!*right || (!run->filter.xattrs && !run->filter.acls))
+        return TRUE;
+    const Attrs *want ATTRS_AUTO = existing_entry_attrs(entry, error);
+    if (!want)
+        return FALSE;
+    const Attrs *present ATTRS_AUTO = attrs_read(dir_fd, base, -1, &run->filter, NULL);
+    *right = present && attrs_equal(want, present);
+    return TRUE;
+}
+
+static Existing policy(const RestoreRun *run, const S3Entry *entry, const FileMeta *have)
+{
+    const FileMeta *want = &entry->meta;
+    switch (run->options->conflict) {
+    case RESTORE_SKIP:
+        return EXISTING_LEAVE;
+    case RESTORE_RENAME:
+        return EXISTING_ASIDE;
+    case RESTORE_IF_NEWER:
+        return want->mtime_s > have->mtime_s || (want->mtime_s == have->mtime_s && want->mtime_ns > have->mtime_ns)
+                   ? EXISTING_REPLACE
+                   : EXISTING_LEAVE;
+    case RESTORE_OVERWRITE:
+        break;
+    }
+    return EXISTING_REPLACE;
+}
+
+gboolean existing_compare(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, guint64 linked,
+                          Existing *existing, GError **error)
+{
+    FileMeta have;
+    g_autoptr(GError) local = NULL;
+    if (!meta_read(dir_fd, base, &have, &local)) {
+        if (error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
+            *existing = EXISTING_NONE;
+            return TRUE;
+        }
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    if (S_ISDIR(entry->meta.mode) && S_ISDIR(have.mode)) {
+        *existing = EXISTING_META;
+        return TRUE;
+    }
+    gboolean right = FALSE;
+    if (!same_thing(run, dir_fd, base, entry, &have, &right, error))
+        return FALSE;
+    if (right && linked != 0 && linked != have.ino)
+        right = FALSE;
+    if (!right) {
+        *existing = policy(run, entry, &have);
+        return TRUE;
+    }
+    if (!same_metadata(run, dir_fd, base, entry, &have, &right, error))
+        return FALSE;
+    *existing = right ? EXISTING_RIGHT : EXISTING_META;
+    return TRUE;
+}

@@ -1,0 +1,23 @@
+/*
+ * What is in the target under the name of an entry, and what follows from it. Any thread.
+ */
+#pragma once
+
+#include "engine/restore/run.h"
+
+typedef enum {
+    EXISTING_NONE,    /* nothing is there */
+    EXISTING_RIGHT,   /* it is as it should be */
+    EXISTING_META,    /* only its metadata differs */
+    EXISTING_REPLACE, /* it differs and is to be replaced */
+    EXISTING_ASIDE,   /* likewise, but it is kept under another name */
+    EXISTING_LEAVE,   /* it differs and stays, as the conflict policy says */
+} Existing;
+
+/* Looks at `base` in dir_fd. linked: inode number that a further name must have, 0 if that is not asked. FALSE on an I/O
+ * error. */
+gboolean existing_compare(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, guint64 linked,
+                          Existing *existing, GError **error);
+
+/* The attributes of an entry; NULL with CORRUPT. Freed with attrs_free. */
+const Attrs *existing_entry_attrs(const S3Entry *entry, GError **error);

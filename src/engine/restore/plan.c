@@ -1,0 +1,433 @@
+#include "engine/restore/plan.h"
+
+#include "base/error.h"
+#include "engine/restore/existing.h"
+#include "fs/dir.h"
+#include "fs/spool.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct RestorePlan {
+    Spool *spool;
+};
+
+struct RestorePlanReader {
+    SpoolReader *reader;
+    GByteArray *arena;
+};
+
+/* A folder of the point whose entries are being looked at; with deletion, what it holds is remembered to see what else the
+ * target has there. */
+typedef struct {
+    char *path;
+    GHashTable *names; /* of char *; NULL: nothing is deleted here */
+} Folder;
+
+typedef struct {
+    RestoreRun *run;
+    RestorePlan *plan;
+    RestoreTotals *totals;
+    GPtrArray *paths; /* of char *, sorted, none below another; empty: all */
+    GArray *folders;  /* of Folder: from the root down to the one at hand */
+    int dir_fd;       /* of dir_path in the target; -1: it is not there */
+    char *dir_path;   /* NULL: none is open */
+    GByteArray *record;
+    GString *left; /* a subtree that stays out, because something else stays in its place; "" none */
+} Maker;
+
+static void clear_folder(gpointer data)
+{
+    Folder *folder = data;
+    g_free(folder->path);
+    g_clear_pointer(&folder->names, g_hash_table_unref);
+}
+
+static void maker_clear(Maker *maker)
+{
+    g_clear_pointer(&maker->paths, g_ptr_array_unref);
+    g_clear_pointer(&maker->folders, g_array_unref);
+    fd_clear(&maker->dir_fd);
+    g_free(maker->dir_path);
+    g_clear_pointer(&maker->record, g_byte_array_unref);
+    if (maker->left)
+        g_string_free(maker->left, TRUE);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Maker, maker_clear)
+
+static const char *op_action(const RestoreItem *item)
+{
+    switch (item->op) {
+    case RESTORE_DELETE:
+        return "delete";
+    case RESTORE_META:
+        return "metadata";
+    case RESTORE_LINK:
+        return "link";
+    case RESTORE_DIR:
+    case RESTORE_PARENT:
+        return item->exists ? "metadata" : "create";
+    case RESTORE_FILE:
+    case RESTORE_OTHER:
+        break;
+    }
+    return item->exists ? "update" : "create";
+}
+
+static void show(const Maker *maker, const RestoreItem *item)
+{
+    RunSink *sink = maker->run->options->sink;
+    if (!sink->item || item->op == RESTORE_PARENT || (item->op == RESTORE_DIR && item->exists))
+        return;
+    RunItem shown = {.action = op_action(item),
+                     .kind = meta_kind(item->entry.meta.mode),
+                     .path = item->entry.path,
+                     .bytes = item->op == RESTORE_FILE ? item->entry.meta.size : 0,
+                     .files = item->op == RESTORE_DELETE ? 1 : 0};
+    sink->item(sink, &shown);
+}
+
+static gboolean put(Maker *maker, const RestoreItem *item, GError **error)
+{
+    guint8 head[] = {(guint8)item->op, item->exists ? 1 : 0, item->aside ? 1 : 0};
+    g_byte_array_set_size(maker->record, 0);
+    g_byte_array_append(maker->record, head, sizeof head);
+    entry_encode(&item->entry, "", maker->record);
+    show(maker, item);
+    return spool_put(maker->plan->spool, maker->record->data, maker->record->len, error);
+}
+
+/* TRUE if path is folder or below it; everything is below "". */
+static gboolean is_below(const char *path, const char *folder)
+{
+    gsize length = strlen(folder);
+    return length == 0 || (strncmp(path, folder, length) == 0 && (path[length] == '\0' || path[length] == '/'));
+}
+
+/* A slash before everything else, so that what is in a folder follows it at once. */
+static int compare_paths(gconstpointer a, gconstpointer b)
+{
+    const guchar *left = *(const guchar *const *)a, *right = *(const guchar *const *)b;
+    while (*left && *left == *right)
+        left++, right++;
+    int l = *left == '/' ? 1 : *left ? *left + 1 : 0, r = *right == '/' ? 1 : *right ? *right + 1 : 0;
+    return l - r;
+}
+
+static GPtrArray *sort_paths(const char *const *paths)
+{
+    GPtrArray *sorted = g_ptr_array_new_with_free_func(g_free);
+    for (; paths && *paths; paths++)
+        g_ptr_array_add(sorted, g_strdup(*paths));
+    g_ptr_array_sort(sorted, compare_paths);
+    for (guint i = 1; i < sorted->len;) {
+        if (is_below(g_ptr_array_index(sorted, i), g_ptr_array_index(sorted, i - 1)))
+            g_ptr_array_remove_index(sorted, i);
+        else
+            i++;
+    }
+    return sorted;
+}
+
+/* The names of the target's folder that the point does not have there. */
+static gboolean find_extraneous(Maker *maker, const Folder *folder, GError **error)
+{
+    if (maker->run->root_fd < 0)
+        return TRUE;
+    g_autoptr(GError) local = NULL;
+    g_auto(AutoFd) fd = dir_open(maker->run->root_fd, folder->path, &local);
+    if (fd < 0) {
+        if (error_is(local, BACKAPP_ERROR_NOT_FOUND) || error_is(local, BACKAPP_ERROR_CONFLICT))
+            return TRUE;
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    g_auto(DirNames) names = {0};
+    if (!dir_names_read(fd, &names, maker->run->options->cancel, error))
+        return FALSE;
+    for (guint i = 0; i < dir_names_count(&names); i++) {
+        const char *name = dir_names_get(&names, i);
+        maker->totals->present++;
+        if (g_hash_table_contains(folder->names, name) || (!*folder->path && g_str_has_prefix(name, ".backapp")))
+            continue;
+        g_autofree char *path = *folder->path ? g_strconcat(folder->path, "/", name, NULL) : g_strdup(name);
+        RestoreItem item = {.op = RESTORE_DELETE, .exists = TRUE, .entry = {.path = path}};
+        FileMeta meta;
+        if (meta_read(fd, name, &meta, NULL))
+            item.entry.meta.mode = meta.mode;
+        maker->totals->deletes++;
+        if (!put(maker, &item, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* Leaves folders until the one at hand holds `path`. */
+static gboolean leave_folders(Maker *maker, const char *path, GError **error)
+{
+    while (maker->folders->len > 0) {
+        const Folder *last = &g_array_index(maker->folders, Folder, maker->folders->len - 1);
+        if (path && is_below(path, last->path) && strcmp(path, last->path) != 0)
+            return TRUE;
+        if (last->names && !find_extraneous(maker, last, error))
+            return FALSE;
+        g_array_set_size(maker->folders, maker->folders->len - 1);
+    }
+    return TRUE;
+}
+
+static void enter_folder(Maker *maker, const char *path, gboolean whole)
+{
+    gboolean remember = whole && maker->run->options->delete_extraneous;
+    Folder folder = {.path = g_strdup(path),
+                     .names = remember ? g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL) : NULL};
+    g_array_append_val(maker->folders, folder);
+}
+
+/* Opens the target's folder of `path` unless it is open, and points *base at the last component. The descriptor stays the
+ * maker's; -1 in *dir_fd if there is no such folder. */
+static gboolean open_folder(Maker *maker, const char *path, int *dir_fd, const char **base, GError **error)
+{
+    const char *slash = strrchr(path, '/');
+    g_autofree char *parent = slash ? g_strndup(path, (gsize)(slash - path)) : g_strdup("");
+    *base = slash ? slash + 1 : path;
+    if (!maker->dir_path || strcmp(maker->dir_path, parent) != 0) {
+        g_autoptr(GError) local = NULL;
+        fd_clear(&maker->dir_fd);
+        g_free(maker->dir_path);
+        maker->dir_path = g_strdup(parent);
+        maker->dir_fd = maker->run->root_fd < 0 ? -1 : dir_open(maker->run->root_fd, parent, &local);
+        if (local && !error_is(local, BACKAPP_ERROR_NOT_FOUND) && !error_is(local, BACKAPP_ERROR_CONFLICT)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+    }
+    *dir_fd = maker->dir_fd;
+    return TRUE;
+}
+
+/* TRUE if the point's first name of a hard-linked file is restored too. */
+static gboolean is_selected(const Maker *maker, const char *path)
+{
+    for (guint i = 0; i < maker->paths->len; i++)
+        if (is_below(path, g_ptr_array_index(maker->paths, i)))
+            return TRUE;
+    return maker->paths->len == 0;
+}
+
+static guint64 inode_of(const Maker *maker, const char *path)
+{
+    const char *base;
+    FileMeta meta;
+    g_auto(AutoFd) fd = maker->run->root_fd < 0 ? -1 : dir_open_parent(maker->run->root_fd, path, &base, NULL);
+    return fd >= 0 && meta_read(fd, base, &meta, NULL) ? meta.ino : 0;
+}
+
+static void count_total(Maker *maker, const S3Entry *entry)
+{
+    if (S_ISDIR(entry->meta.mode))
+        return;
+    maker->totals->files_total++;
+    if (S_ISREG(entry->meta.mode))
+        maker->totals->bytes_total += entry->meta.size;
+}
+
+static RestoreOp choose_op(const S3Entry *entry, gboolean linked)
+{
+    if (S_ISDIR(entry->meta.mode))
+        return RESTORE_DIR;
+    if (linked)
+        return RESTORE_LINK;
+    return S_ISREG(entry->meta.mode) ? RESTORE_FILE : RESTORE_OTHER;
+}
+
+/* Decides about one entry that was asked for. */
+static gboolean plan_entry(Maker *maker, const S3Entry *entry, gboolean parent, GError **error)
+{
+    RestoreRun *run = maker->run;
+    const char *base;
+    int dir_fd;
+    Existing existing = EXISTING_NONE;
+    gboolean linked = entry->link && is_selected(maker, entry->link);
+    if (!open_folder(maker, entry->path, &dir_fd, &base, error))
+        return FALSE;
+    if (dir_fd >= 0 &&
+        !existing_compare(run, dir_fd, base, entry, linked ? inode_of(maker, entry->link) : 0, &existing, error))
+        return FALSE;
+    RestoreItem item = {.op = parent ? RESTORE_PARENT : choose_op(entry, linked),
+                        .exists = existing != EXISTING_NONE,
+                        .aside = existing == EXISTING_ASIDE,
+                        .entry = *entry};
+    if (!parent)
+        count_total(maker, entry);
+    switch (existing) {
+    case EXISTING_RIGHT:
+        atomic_fetch_add(&run->unchanged, 1);
+        return TRUE;
+    case EXISTING_LEAVE:
+        atomic_fetch_add(&run->skipped, 1);
+        restore_note(run, entry->path, "differs and was left as it is");
+        if (S_ISDIR(entry->meta.mode))
+            g_string_assign(maker->left, entry->path);
+        return TRUE;
+    case EXISTING_META:
+        if (!S_ISDIR(entry->meta.mode)) {
+            item.op = RESTORE_META;
+            atomic_fetch_add(&run->unchanged, 1);
+        }
+        break;
+    case EXISTING_NONE:
+    case EXISTING_REPLACE:
+    case EXISTING_ASIDE:
+        break;
+    }
+    if (item.op == RESTORE_FILE) {
+        maker->totals->fetch_files++;
+        maker->totals->fetch_bytes += entry->meta.size;
+    }
+    return put(maker, &item, error);
+}
+
+static gboolean take_entry(Maker *maker, const S3Entry *entry, gboolean parent, GError **error)
+{
+    if (!cancel_check(maker->run->options->cancel, error) || !leave_folders(maker, entry->path, error))
+        return FALSE;
+    if (maker->left->len > 0 && is_below(entry->path, maker->left->str))
+        return TRUE;
+    g_string_truncate(maker->left, 0);
+    if (maker->folders->len > 0) {
+        const Folder *folder = &g_array_index(maker->folders, Folder, maker->folders->len - 1);
+        const char *slash = strrchr(entry->path, '/');
+        if (folder->names)
+            g_hash_table_add(folder->names, g_strdup(slash ? slash + 1 : entry->path));
+    }
+    if (*entry->path == '\0') {
+        /* The target itself. */
+        RestoreItem item = {.op = parent ? RESTORE_PARENT : RESTORE_DIR, .exists = TRUE, .entry = *entry};
+        if (!put(maker, &item, error))
+            return FALSE;
+    } else if (!plan_entry(maker, entry, parent, error)) {
+        return FALSE;
+    }
+    if (S_ISDIR(entry->meta.mode))
+        enter_folder(maker, entry->path, !parent);
+    return TRUE;
+}
+
+/* The folders above a path, from the root on: those that are not at hand already. */
+static gboolean take_parents(Maker *maker, TreeReader *tree, const char *path, GError **error)
+{
+    if (!leave_folders(maker, path, error))
+        return FALSE;
+    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+        g_autofree char *folder = g_strndup(path, (gsize)(slash - path));
+        gboolean entered = FALSE;
+        for (guint i = 0; i < maker->folders->len && !entered; i++)
+            entered = strcmp(g_array_index(maker->folders, Folder, i).path, folder) == 0;
+        if (entered)
+            continue;
+        S3Entry entry;
+        g_autoptr(GError) local = NULL;
+        if (!tree_reader_seek(tree, folder, &local) || tree_reader_next(tree, &entry, &local) < 0) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+        /* A point made of parts may lack a folder's own entry: then it is made as any folder. */
+        if (strcmp(entry.path, folder) != 0 || !S_ISDIR(entry.meta.mode))
+            continue;
+        if (!take_entry(maker, &entry, TRUE, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean take_path(Maker *maker, TreeReader *tree, const char *path, GError **error)
+{
+    S3Entry entry;
+    int more;
+    if (!take_parents(maker, tree, path, error) || !tree_reader_seek(tree, path, error)) {
+        if (error && error_is(*error, BACKAPP_ERROR_NOT_FOUND)) {
+            g_clear_error(error);
+            (void)error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no %s in this point of the backup", path);
+        }
+        return FALSE;
+    }
+    while ((more = tree_reader_next(tree, &entry, error)) > 0 && is_below(entry.path, path))
+        if (!take_entry(maker, &entry, FALSE, error))
+            return FALSE;
+    return more >= 0;
+}
+
+static gboolean take_all(Maker *maker, TreeReader *tree, GError **error)
+{
+    S3Entry entry;
+    int more;
+    while ((more = tree_reader_next(tree, &entry, error)) > 0)
+        if (!take_entry(maker, &entry, FALSE, error))
+            return FALSE;
+    return more >= 0;
+}
+
+RestorePlan *restore_plan_make(RestoreRun *run, TreeReader *tree, RestoreTotals *totals, GError **error)
+{
+    g_autoptr(RestorePlan) plan = g_new0(RestorePlan, 1);
+    *totals = (RestoreTotals){0};
+    plan->spool = spool_new(-1, error);
+    if (!plan->spool)
+        return NULL;
+    g_auto(Maker) maker = {.run = run, .plan = plan, .totals = totals, .dir_fd = -1};
+    maker.paths = sort_paths(run->options->paths);
+    maker.folders = g_array_new(FALSE, TRUE, sizeof(Folder));
+    g_array_set_clear_func(maker.folders, clear_folder);
+    maker.record = g_byte_array_new();
+    maker.left = g_string_new(NULL);
+    gboolean fine = TRUE;
+    if (maker.paths->len == 0)
+        fine = take_all(&maker, tree, error);
+    for (guint i = 0; i < maker.paths->len && fine; i++)
+        fine = take_path(&maker, tree, g_ptr_array_index(maker.paths, i), error);
+    if (!fine || !leave_folders(&maker, NULL, error) || !spool_finish(plan->spool, error))
+        return NULL;
+    return g_steal_pointer(&plan);
+}
+
+RestorePlanReader *restore_plan_read(RestorePlan *plan)
+{
+    RestorePlanReader *reader = g_new0(RestorePlanReader, 1);
+    reader->reader = spool_reader_new(plan->spool);
+    reader->arena = g_byte_array_new();
+    return reader;
+}
+
+int restore_plan_next(RestorePlanReader *reader, RestoreItem *item, GError **error)
+{
+    const guint8 *data;
+    gsize length;
+    int more = spool_reader_next(reader->reader, &data, &length, error);
+    if (more <= 0)
+        return more;
+    if (length < 3)
+        return error_set(error, BACKAPP_ERROR_INTERNAL, "the plan is damaged"), -1;
+    *item = (RestoreItem){.op = (RestoreOp)data[0], .exists = data[1] != 0, .aside = data[2] != 0};
+    BytesReader in = bytes_reader(data + 3, length - 3);
+    g_byte_array_set_size(reader->arena, 0);
+    return entry_decode(&in, "", reader->arena, &item->entry, error) ? 1 : -1;
+}
+
+void restore_plan_reader_free(RestorePlanReader *reader)
+{
+    if (!reader)
+        return;
+    spool_reader_free(reader->reader);
+    g_byte_array_unref(reader->arena);
+    g_free(reader);
+}
+
+void restore_plan_free(RestorePlan *plan)
+{
+    if (!plan)
+        return;
+    spool_free(plan->spool);
+    g_free(plan);
+}
