@@ -175,6 +175,8 @@ class S3Server:
     def start(self):
         """Makes a new, empty server in the directory. Another try if one of the ports was taken meanwhile."""
         for attempt in (0, 1, 2):
+            # Outside of what is undone: another server may run there.
+            self.directory.mkdir(parents=True, mode=0o700)
             try:
                 self._start_once()
                 return self
@@ -188,7 +190,6 @@ class S3Server:
         return self
 
     def _start_once(self):
-        self.directory.mkdir(parents=True, mode=0o700)
         self.port, self.tls_port, *mon_ports = free_ports(4)
         self.mon_address = f"[v2:127.0.0.1:{mon_ports[0]},v1:127.0.0.1:{mon_ports[1]}]"
         for name in ("mon", "osd", "log"):
@@ -490,6 +491,9 @@ def main(arguments):
     except Skip as why:
         print(f"skip s3_server: {why}", flush=True)
         return 77
+    except FileExistsError:
+        print(f"s3_server.py: {given.target} exists: stop the server there, or choose another directory", file=sys.stderr)
+        return 1
     except FileNotFoundError as why:
         if given.action == "stop":
             return stop_unfinished(given.target)

@@ -241,6 +241,23 @@ def test_server_ends_with_the_test():
     assert not left, f"still there: {left}"
 
 
+def test_server_by_commands():
+    place = ROOT / "by hand"
+    tool = [sys.executable, HERE / "s3_server.py"]
+    assert run([*tool, "start", place]).returncode == 0
+    try:
+        assert "exists" in run([*tool, "start", place]).stderr
+        it = S3Server.attach(place)
+        bucket = it.new_bucket()
+        assert run([*tool, "kill-gateway", place]).returncode == 0
+        assert run([*tool, "restart", place]).returncode == 0
+        done = run(["/bin/sh", "-c", f"curl -sS --noproxy '*' \"$AWS_S3_ENDPOINT/{bucket}\""], env=it.env())
+        assert "AccessDenied" in done.stdout, done
+    finally:
+        assert run([*tool, "stop", place]).returncode == 0
+    assert not place.exists()
+
+
 def test_server_around_a_command():
     options = cli_tools.as_nobody()
     script = 'test -n "$S3_TEST_BUCKET" && curl -sS -o /dev/null --cacert "$S3_TEST_CA" "$S3_TEST_TLS_ENDPOINT" && exit 5'
