@@ -79,8 +79,8 @@ static gboolean refused(const S3Source *source, const HttpResponse *response, GE
     g_autofree char *message = refusal.message;
     g_autofree char *status = g_strdup_printf("status %u", response->status);
     return error_set(error, is_transient(response->status, code) ? BACKAPP_ERROR_TRANSIENT : BACKAPP_ERROR_DENIED,
-                     "STS does not give out the role %s (%s): %s%s%s", source->role_arn, source->name,
-                     code ? code : status, message && *message ? ": " : "", message ? message : "");
+                     "STS does not give out the role %s: %s%s%s", source->role_arn, code ? code : status,
+                     message && *message ? ": " : "", message ? message : "");
 }
 
 /* Sends the form, signed if there are keys to sign with. */

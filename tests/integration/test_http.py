@@ -70,7 +70,7 @@ class Server:
                 count = 0
                 while self.one(client, file, count):
                     count += 1
-        except (OSError, ValueError, threading.BrokenBarrierError):
+        except (OSError, ValueError, IndexError, AttributeError, threading.BrokenBarrierError):
             pass
         finally:
             client.close()
