@@ -3,6 +3,7 @@
 
 import atexit
 import base64
+import concurrent.futures
 import datetime
 import hashlib
 import http.client
@@ -220,7 +221,7 @@ def slowed(it, bucket):
 
 
 def test_server_survives_power_loss():
-    with S3Server(store="bluestore") as it:
+    with bluestore.result() as it:
         bucket = it.new_bucket()
         with it.client() as client:
             client.put(bucket, "key", b"acknowledged")
@@ -722,4 +723,6 @@ def test_double_lists():
 
 
 if __name__ == "__main__":
+    # It waits for the disk for seconds, while the first cases run.
+    bluestore = concurrent.futures.ThreadPoolExecutor().submit(S3Server, store="bluestore")
     cli_tools.run_module("servers", sys.modules[__name__])
