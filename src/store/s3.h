@@ -27,7 +27,6 @@ typedef struct {
     const CancelFlag *cancel;
     char *bucket, *prefix, *sse, *sse_kms_key;
     char *endpoint; /* as it was given; NULL: the provider's template */
-    gboolean explicit_region;
     int path_style;
 
     GMutex lock; /* for place */
@@ -88,9 +87,6 @@ char *s3_name(const S3Store *s3, const char *key);
 
 /* The place as it is known now. The caller unrefs. */
 S3Place *s3_place_now(S3Store *s3);
-
-/* Puts another region (and endpoint, if the provider's template made it) in force. FALSE if it is the one there is. */
-gboolean s3_place_move(S3Store *s3, const char *region);
 
 /* The time that requests are signed with. */
 gint64 s3_time_now(S3Store *s3);

@@ -99,6 +99,11 @@ void s3_failure_read(S3Failure *failure, const HttpResponse *response)
         g_free(failure->region);
         failure->region = g_strdup(region);
     }
+    /* The host of a redirect: "https://bucket.s3.example.com/key" */
+    const char *location = http_response_header(response, "location");
+    const char *host = location ? strstr(location, "://") : NULL;
+    if (host && !failure->endpoint)
+        failure->endpoint = g_strndup(host + 3, strcspn(host + 3, "/?"));
     if (!failure->request_id)
         failure->request_id = g_strdup(http_response_header(response, "x-amz-request-id"));
     /* HEAD has no body to say it. */

@@ -254,6 +254,9 @@ gboolean s3_get(Store *store, const StoreRange *range, StoreWrite write, gpointe
     g_autoptr(GError) local = NULL;
     if (s3_perform(s3, &request, &answer, &local))
         return finish_reading(s3, &reading, range, object, error);
+    /* Whoever goes on behind what has come needs to know what it is a part of. */
+    if (object && reading.want > 0)
+        *object = object_of(&answer, range->key, reading.total);
     /* No range of an empty object can be satisfied, but from its first byte on there is nothing to complain of. */
     if (answer.http.status == 416)
         return get_nothing(store, range, object, error);

@@ -82,21 +82,35 @@ S3Place *s3_place_now(S3Store *s3)
     return place;
 }
 
-gboolean s3_place_move(S3Store *s3, const char *region)
+/* The endpoint after a redirect. host: where the answer pointed, or NULL. The scheme stays: nothing that a server says
+ * switches TLS off. */
+static char *endpoint_after(const S3Store *s3, const S3Place *old, const char *region, const char *host)
 {
-    g_autoptr(S3Place) old = s3_place_now(s3);
-    if (strcmp(old->region, region) == 0)
-        return FALSE;
-    g_autofree char *endpoint = s3->endpoint ? g_strdup(s3->endpoint) : provider_endpoint(s3->provider, region, NULL);
+    if (!s3->endpoint || (s3->provider->endpoint && *s3->provider->hosts))
+        return provider_endpoint(s3->provider, region, NULL);
+    if (!host)
+        return g_strdup(s3->endpoint);
+    gsize bucket = strlen(s3->bucket);
+    if (strncmp(host, s3->bucket, bucket) == 0 && host[bucket] == '.')
+        host += bucket + 1;
+    return g_strconcat(old->tls ? "https://" : "http://", host, NULL);
+}
+
+/* Puts another region and endpoint in force; another thread may have done so already. TRUE if what is in force now is
+ * not what was used. */
+static gboolean move_place(S3Store *s3, const S3Place *used, const char *region, const char *host)
+{
+    g_autofree char *endpoint = endpoint_after(s3, used, region, host);
     S3Place *place = endpoint ? s3_place_new(endpoint, s3->bucket, region, s3->path_style, NULL) : NULL;
     if (!place)
         return FALSE;
+    gboolean other = strcmp(place->region, used->region) != 0 || strcmp(place->origin, used->origin) != 0;
     g_mutex_lock(&s3->lock);
     S3Place *before = s3->place;
     s3->place = place;
     g_mutex_unlock(&s3->lock);
     s3_place_unref(before);
-    return TRUE;
+    return other;
 }
 
 gint64 s3_time_now(S3Store *s3)
@@ -263,16 +277,16 @@ static gboolean may_be(const S3Request *request, const S3Failure *failure, guint
     return strcmp(failure->code, code) == 0;
 }
 
-/* Another thread may have learnt it already: what counts is what this request was sent with. */
 static gboolean learn_region(S3Store *s3, const S3Failure *failure, const S3Place *used)
 {
-    gboolean elsewhere = failure->status == 301 || failure->status == 307 || failure->status == 308 ||
-                         failure->status == 400 || failure->status == 403;
-    if (!elsewhere || !failure->region || *failure->region == '\0' || strcmp(failure->region, used->region) == 0)
+    gboolean redirect = failure->status == 301 || failure->status == 307 || failure->status == 308;
+    if ((!redirect && failure->status != 400 && failure->status != 403) ||
+        (!failure->region && (!redirect || !failure->endpoint)))
         return FALSE;
-    s3_place_move(s3, failure->region);
-    g_autoptr(S3Place) now = s3_place_now(s3);
-    return strcmp(now->region, used->region) != 0;
+    const char *region = failure->region ? failure->region : used->region;
+    if (!redirect && strcmp(region, used->region) == 0)
+        return FALSE;
+    return move_place(s3, used, region, redirect ? failure->endpoint : NULL);
 }
 
 static gboolean learn_clock(S3Store *s3, const S3Request *request, const S3Failure *failure, const S3Answer *answer,
