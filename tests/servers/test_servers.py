@@ -231,6 +231,8 @@ def test_server_survives_power_loss():
 
 
 def test_server_ends_with_the_test():
+    program("curl")
+    program("radosgw")
     script = "from s3_server import S3Server; import sys\ns = S3Server(); print(s.directory, flush=True); sys.stdin.read()"
     process = start_script(script)
     place = pathlib.Path(process.stdout.readline().strip())
@@ -243,6 +245,8 @@ def test_server_ends_with_the_test():
 
 
 def test_server_by_commands():
+    program("curl")
+    program("radosgw")
     place = ROOT / "by hand"
     tool = [sys.executable, HERE / "s3_server.py"]
     assert run([*tool, "start", place]).returncode == 0
@@ -260,6 +264,8 @@ def test_server_by_commands():
 
 
 def test_server_around_a_command():
+    program("curl")
+    program("radosgw")
     options = cli_tools.as_nobody()
     script = 'test -n "$S3_TEST_BUCKET" && curl -sS -o /dev/null --cacert "$S3_TEST_CA" "$S3_TEST_TLS_ENDPOINT" && exit 5'
     if options and run(["/bin/sh", "-c", f"test -r {HERE}/s3_server.py"], **options).returncode != 0:
