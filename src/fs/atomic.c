@@ -45,8 +45,8 @@ static gboolean fill_temporary(int fd, const char *name, const void *data, gsize
     AutoFd closing = fd;
     if (!write_all(fd, data, length))
         return error_set_errno(error, errno, "cannot write %s", name);
-    /* Here and not at open: the umask has no say. */
-    if (fchmod(fd, mode & 07777) != 0)
+    /* Here and not at open: the umask has no say. The file is ours, so EPERM is a file system without modes (FAT). */
+    if (fchmod(fd, mode & 07777) != 0 && errno != EPERM)
         return error_set_errno(error, errno, "cannot set the mode of %s", name);
     if (fsync(fd) != 0)
         return error_set_errno(error, errno, "cannot make %s durable", name);

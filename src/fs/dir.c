@@ -165,8 +165,8 @@ static int make_component(int parent_fd, const char *name, guint32 mode)
     if (!made && errno != EEXIST)
         return -1;
     AutoFd fd = open_component(parent_fd, name);
-    /* The umask had its say in mkdirat, and must not. */
-    if (fd >= 0 && made && mode != S_IRWXU && fchmod(fd, mode & 07777) != 0)
+    /* The umask had its say in mkdirat, and must not. What was made just now says EPERM if there are no modes (FAT). */
+    if (fd >= 0 && made && mode != S_IRWXU && fchmod(fd, mode & 07777) != 0 && errno != EPERM)
         return -1;
     return fd_steal(&fd);
 }

@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "fault"))
 
 import faultlib
-from cli_tools import Place, Skip, events, everything, main, set_xattr
+from cli_tools import Place, Skip, as_nobody, events, everything, main, set_xattr
 from weakfs import Drive, read_sidecar, whole
 
 ODD = b"odd-\xff\xfe\n name"  # what no weak file system takes
@@ -231,6 +231,72 @@ def test_several_sources(place, _drive):
     (place.root / "bear").mkdir()
     place.good("mirror", "--delete", place.root / "ape", place.root / "bear", place.dst)
     assert set(read_sidecar(place.dst)[0]) == {b"ape", b"ape/file", b"ape/link", b"bear", b"zebra", b"zebra/file", b"zebra/link"}
+
+
+@on("exfat", "ntfs")
+def test_what_takes_no_part(place, _drive):
+    place.fill(big="123456", left__file="1", left__deep__file="2", excluded__file="3", other="4")
+    for name in ("left", "left/deep", "excluded"):
+        os.symlink("target", place.src / name / "link")
+    place.mirror()
+    old = read_sidecar(place.dst)[0]
+    (place.src / "left" / ".leave").touch()
+    shutil.rmtree(place.src / "excluded")
+    os.chmod(place.src / "other", 0o600)
+    code, _, err = place.run(
+        "mirror", "--delete", "--exclude-if-present", ".leave", "--exclude-larger-than", "5", "--exclude", "/excluded/",
+        place.src, place.dst,
+    )  # fmt: skip
+    assert code == 0, err
+    new = read_sidecar(place.dst)[0]
+    assert set(new) == set(old), set(old) ^ set(new)
+    assert new[b"other"] != old.pop(b"other") and old.pop(b".")
+    assert all(new[name] == old[name] for name in old)
+
+
+def open_to_nobody(place):
+    """Options that run the program as somebody else, who may come to the place."""
+    nobody = as_nobody()
+    place.state.mkdir()
+    for name in (place.src, place.state, place.root):
+        os.chmod(name, 0o777)
+    return nobody
+
+
+@on("exfat")
+def test_drive_of_another_user(place, _drive):
+    """Then even modes and times are refused with EPERM, as kernel drivers for FAT do for modes that they do not have."""
+    nobody = open_to_nobody(place)
+    place.fill(file="one", folder__file="2")
+    os.symlink("target", place.src / "folder" / "link")
+    code, _, err = place.run("mirror", place.src, place.dst, **nobody)
+    assert code == 0 and err.count("could not be kept: modification time") == 4 == err.count("warning: "), err
+    check(place)
+
+
+@on("exfat")
+def test_what_cannot_be_read(place, drive):
+    nobody = open_to_nobody(place)
+    drive.options = ["-o", "uid=65534,gid=65534"]
+    drive.again()
+    place.fill(file="one", folder__file="2")
+    os.symlink("target", place.src / "folder" / "link")
+    place.good("mirror", place.src, place.dst, **nobody)
+    check(place)
+    place.fill(file="two")
+    os.chmod(place.src / "file", 0)
+    os.chmod(place.src / "folder", 0)
+    code, _, err = place.run("mirror", "--delete", place.src, place.dst, **nobody)
+    assert code == 3, (code, err)
+    records = read_sidecar(place.dst)[0]
+    assert records[b"file"]["unsure"] and set(records) == {b".", b"file", b"folder", b"folder/file", b"folder/link"}, records
+    # Now it can be read, and has the time and the size that the sidecar speaks of.
+    os.utime(place.dst / "file", ns=(os.stat(place.src / "file").st_mtime_ns,) * 2)
+    os.chmod(place.src / "file", 0o644)
+    os.chmod(place.src / "folder", 0o755)
+    place.good("mirror", "--delete", place.src, place.dst, **nobody)
+    assert (place.dst / "file").read_text() == "two"
+    check(place)
 
 
 def test_strong_destination_has_none():

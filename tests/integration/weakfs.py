@@ -37,6 +37,7 @@ class Drive:
         self.image, self.point = pathlib.Path(root) / "image", pathlib.Path(root) / "drive"
         self.make, self.command, self.with_loop = KINDS[kind]
         self.kind = kind
+        self.options = []
         self.device = None
 
     def __enter__(self):
@@ -70,7 +71,7 @@ class Drive:
             if done.returncode != 0:
                 raise Skip(f"no loop device: {done.stderr.strip()}")
             source = self.device = done.stdout.strip()
-        why = call(*self.command, source, self.point)
+        why = call(*self.command, *self.options, source, self.point)
         if why or not os.path.ismount(self.point):
             raise Skip(f"{self.kind} cannot be mounted here: {(why or 'nothing is there').splitlines()[-1]}")
 

@@ -241,13 +241,23 @@ static gboolean check_identity(Destination *dest, const DestinationOptions *opti
     return TRUE;
 }
 
+/* Where all files belong to whoever mounted the drive, the answer is EPERM whether there is an ACL or not. */
+static gboolean remove_acl(int fd, const char *name, const char *path, GError **error)
+{
+    if (fremovexattr(fd, name) == 0 || errno == ENODATA || errno == EOPNOTSUPP)
+        return TRUE;
+    int saved = errno;
+    if (saved == EPERM && fgetxattr(fd, name, NULL, 0) < 0 && (errno == ENODATA || errno == EOPNOTSUPP))
+        return TRUE;
+    return error_set_errno(error, saved, "cannot remove the inherited ACL of %s/.backapp", path);
+}
+
 /* Removes what a directory inherits from a parent with default ACLs or setgid. */
 static gboolean make_plain(int fd, const char *path, GError **error)
 {
-    if (fremovexattr(fd, "system.posix_acl_default") != 0 && errno != ENODATA && errno != EOPNOTSUPP)
-        return error_set_errno(error, errno, "cannot remove the inherited ACL of %s/.backapp", path);
-    if (fremovexattr(fd, "system.posix_acl_access") != 0 && errno != ENODATA && errno != EOPNOTSUPP)
-        return error_set_errno(error, errno, "cannot remove the inherited ACL of %s/.backapp", path);
+    if (!remove_acl(fd, "system.posix_acl_default", path, error) ||
+        !remove_acl(fd, "system.posix_acl_access", path, error))
+        return FALSE;
     if (geteuid() == 0 && fchown(fd, 0, getegid()) != 0 && errno != EPERM)
         return error_set_errno(error, errno, "cannot own %s/.backapp", path);
     if (fchmod(fd, 0700) != 0 && errno != EPERM)
