@@ -291,8 +291,8 @@ def through(rule, method="GET", body=b"", payload=None, data=b"x" * 3000):
     try:
         with it.client(endpoint=proxy.endpoint) as client:
             answer = client.request(method, bucket, "key", body=body, payload=payload)
-    except BREAKS:
-        answer = None
+    except BREAKS as why:
+        answer, shared["why"] = None, why
     return answer, proxy.log()[-1]
 
 
@@ -316,6 +316,7 @@ def test_proxy_resets():
     for at, passed in (("request", 0), ("before-headers", 0), ("headers", 0), ("body", 1500)):
         answer, entry = through(Rule("reset", at=at))
         assert answer is None and entry.answer_bytes == passed, f"{at}: {answer} {entry}"
+        assert type(shared["why"]) is ConnectionResetError, f"{at}: {shared['why']!r}"
         assert (entry.server_status is None) == (at == "request"), entry
     answer, entry = through(Rule("reset", at="body", offset=-1))
     assert answer is None and entry.answer_bytes == 2999, entry
