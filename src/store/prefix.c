@@ -10,6 +10,7 @@ typedef struct {
     gboolean borrowed; /* inner stays its owner's */
     char *prefix;
     gsize length;
+    gboolean borrowed;
 } PrefixStore;
 
 typedef struct {
@@ -237,6 +238,7 @@ static void prefix_free(Store *store)
 {
     PrefixStore *self = (PrefixStore *)store;
     if (!self->borrowed)
+        if (!self->borrowed)
         store_free(self->inner);
     g_free(self->prefix);
     g_free(self->base.url);
@@ -279,6 +281,13 @@ Store *store_prefix_new(Store *inner, const char *prefix)
     self->prefix = g_strdup(prefix);
     self->length = strlen(prefix);
     return &self->base;
+}
+
+Store *store_prefix_borrow(Store *inner, const char *prefix)
+{
+    Store *store = store_prefix_new(inner, prefix);
+    ((PrefixStore *)store)->borrowed = TRUE;
+    return store;
 }
 
 Store *store_prefix_borrow(Store *inner, const char *prefix)
