@@ -10,7 +10,6 @@ typedef struct {
     gboolean borrowed; /* inner stays its owner's */
     char *prefix;
     gsize length;
-    gboolean borrowed;
 } PrefixStore;
 
 typedef struct {
@@ -281,13 +280,6 @@ Store *store_prefix_new(Store *inner, const char *prefix)
     self->prefix = g_strdup(prefix);
     self->length = strlen(prefix);
     return &self->base;
-}
-
-Store *store_prefix_borrow(Store *inner, const char *prefix)
-{
-    Store *store = store_prefix_new(inner, prefix);
-    ((PrefixStore *)store)->borrowed = TRUE;
-    return store;
 }
 
 Store *store_prefix_borrow(Store *inner, const char *prefix)
