@@ -11,6 +11,7 @@
 #include "base/rate.h"
 #include "base/run_sink.h"
 #include "fs/pattern.h"
+#include "store/provider.h"
 #include "store/store.h"
 
 /* A storage class for what a pattern matches. */
@@ -51,7 +52,9 @@ typedef struct {
     const char *confirm; /* plan hash */
     gboolean dry_run;
 
-    Rate *rate;               /* may be NULL */
+    const ProviderClass *prices; /* of the class that objects get, for the estimate; may be NULL */
+
+    Rate *rate;               /* may be NULL; stores limit themselves, this is for those that do not */
     const CancelFlag *cancel; /* may be NULL */
     RunSink *sink;            /* never NULL */
 } S3syncOptions;
@@ -64,7 +67,8 @@ typedef struct {
     guint64 files_skipped, vanished, unreadable, changed_during_read;
     guint64 verified, damaged, missing; /* with verify */
     StoreCounts counts;                 /* requests by kind */
-    double cost;                        /* estimate, in US dollars, of this run's requests; of the plan for a dry run */
+    double cost;                        /* estimate of this run's requests; for a dry run of the plan; in the provider's
+                                           currency, 0 without prices */
     double duration;                    /* seconds */
     gint64 last_listed;                 /* seconds since 1970 */
     char *s3_path;                      /* URL with the prefix that was written; owned */

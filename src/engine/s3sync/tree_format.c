@@ -7,14 +7,14 @@
 #include "crypto/digest.h"
 #include "crypto/tink.h"
 
-#define MAGIC_LENGTH  8
-#define PLAIN_MAGIC   "BATREE1p"
-#define SEALED_MAGIC  "BATREE1e"
-#define ROOT_VERSION  1
-#define STRING_MAX    (64 * 1024)
-#define PATH_MAX_LEN  (8 * 1024 * 1024)
-#define ZSTD_LEVEL    3
-#define ASSOCIATED    "backapp s3-mirror tree 1 "
+#define MAGIC_LENGTH 8
+#define PLAIN_MAGIC  "BATREE1p"
+#define SEALED_MAGIC "BATREE1e"
+#define ROOT_VERSION 1
+#define STRING_MAX   (64 * 1024)
+#define PATH_MAX_LEN (8 * 1024 * 1024)
+#define ZSTD_LEVEL   3
+#define ASSOCIATED   "backapp s3-mirror tree 1 "
 
 enum { ROOT_PARTIAL = 1 << 0, ROOT_ENCRYPTED = 1 << 1, ROOT_NAMES = 1 << 2 };
 

@@ -6,7 +6,7 @@
 
 #include "engine/s3sync/tree.h"
 
-#define TREE_ROOTS  ".backapp/tree/roots/"
+#define TREE_ROOTS        ".backapp/tree/roots/"
 #define TREE_BLOCK_PREFIX ".backapp/tree/blocks/"
 
 /* The most bytes that a block or a root may have, unpacked. An entry has at most 16 MiB of attributes and 8 MiB of path. */

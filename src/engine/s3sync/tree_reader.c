@@ -131,8 +131,7 @@ static gboolean load(TreeReader *reader, GError **error)
     const TreeBlock *block = &g_array_index(reader->blocks, TreeBlock, reader->next);
     if (reader->raw != NULL)
         g_byte_array_unref(reader->raw);
-    reader->raw =
-        tree_block_read(reader->store, reader->encrypted ? reader->content_key : NULL, block->name, error);
+    reader->raw = tree_block_read(reader->store, reader->encrypted ? reader->content_key : NULL, block->name, error);
     if (reader->raw == NULL)
         return FALSE;
     reader->in = bytes_reader(reader->raw->data, reader->raw->len);

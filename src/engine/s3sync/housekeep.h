@@ -1,0 +1,11 @@
+/*
+ * What is done once a day after a run, under the destination's lock: the trash's and old roots' end, forgotten multipart
+ * uploads, versions that were kept long enough. What the rights do not allow is noted and left.
+ */
+#pragma once
+
+#include "engine/s3sync/run.h"
+
+/* TRUE if a day has passed since the last time. */
+gboolean housekeep_due(S3Run *run, gboolean *due, GError **error);
+gboolean housekeep_run(S3Run *run, GError **error);

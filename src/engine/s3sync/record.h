@@ -1,0 +1,15 @@
+/*
+ * The metadata tree of a run: the plan's entries with what the catalogue says of their objects now. What could not be
+ * stored and is not in the bucket is left out; what lies below a directory that could not be read is taken over from the
+ * newest root.
+ */
+#pragma once
+
+#include "engine/s3sync/run.h"
+#include "engine/s3sync/tree.h"
+
+gboolean record_tree(S3Run *run, S3Plan *plan, const ScanStats *scan, TreeWriter *writer, GError **error);
+
+/* Fills an empty catalogue with what the newest root says, so that not each object has to be looked at. What cannot be
+ * used is no error. */
+gboolean record_rebuild(Catalogue *catalogue, Store *store, const guint8 *content_key, GError **error);

@@ -1,0 +1,92 @@
+#include "engine/s3sync/run.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+void s3run_stage(S3Run *run, const char *name, guint64 expected_files, guint64 expected_bytes)
+{
+    run->expected_files = expected_files;
+    run->expected_bytes = expected_bytes;
+    atomic_store(&run->files_done, 0);
+    atomic_store(&run->bytes_done, 0);
+    run->sink->stage(run->sink, name);
+}
+
+void s3run_progress(S3Run *run, guint64 files, guint64 bytes, const char *path)
+{
+    guint64 files_done = atomic_fetch_add(&run->files_done, files) + files;
+    guint64 bytes_done = atomic_fetch_add(&run->bytes_done, bytes) + bytes;
+    RunProgress progress = {.files_done = files_done,
+                            .files_total = run->expected_files,
+                            .bytes_done = bytes_done,
+                            .bytes_total = run->expected_bytes,
+                            .current_file = path};
+    run->sink->progress(run->sink, &progress);
+}
+
+void s3run_warn_unreadable(S3Run *run, const char *path, const char *message)
+{
+    atomic_fetch_add(&run->unreadable, 1);
+    atomic_store(&run->partial, true);
+    run->sink->warning(run->sink, "unreadable", path, message);
+}
+
+void s3run_warn_vanished(S3Run *run, const char *path)
+{
+    atomic_fetch_add(&run->vanished, 1);
+    run->sink->warning(run->sink, "vanished", path, "it was gone when it should be read");
+}
+
+void s3run_warn_changed(S3Run *run, const char *path, const char *message)
+{
+    atomic_fetch_add(&run->changed_during_read, 1);
+    atomic_store(&run->partial, true);
+    run->sink->warning(run->sink, "changed", path, message);
+}
+
+void s3run_warn_skipped(S3Run *run, const char *path, const char *message)
+{
+    atomic_fetch_add(&run->skipped, 1);
+    atomic_store(&run->partial, true);
+    run->sink->warning(run->sink, "skipped", path, message);
+}
+
+void s3run_note(S3Run *run, const char *path, const char *message)
+{
+    run->sink->warning(run->sink, "note", path, message);
+}
+
+void s3run_fail(S3Run *run, GError *error)
+{
+    g_mutex_lock(&run->lock);
+    gboolean first = run->error == NULL;
+    if (first)
+        run->error = error;
+    g_mutex_unlock(&run->lock);
+    atomic_store(&run->failed, true);
+    if (!first)
+        g_error_free(error);
+}
+
+gboolean s3run_goes_on(S3Run *run)
+{
+    return !atomic_load(&run->failed) && !cancel_is_set(run->cancel);
+}
+
+gboolean s3run_result(S3Run *run, GError **error)
+{
+    g_mutex_lock(&run->lock);
+    GError *failure = run->error != NULL ? g_error_copy(run->error) : NULL;
+    g_mutex_unlock(&run->lock);
+    if (failure == NULL)
+        return cancel_check(run->cancel, error);
+    g_propagate_error(error, failure);
+    return FALSE;
+}
+
+gboolean s3class_is_cold(const char *storage_class)
+{
+    return storage_class != NULL &&
+           (g_str_equal(storage_class, "GLACIER") || g_str_equal(storage_class, "DEEP_ARCHIVE"));
+}

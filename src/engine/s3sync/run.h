@@ -1,0 +1,70 @@
+/*
+ * What the parts of one run share. Made by s3sync.c; the parts read it, and count through the functions here, which any
+ * thread may call.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "engine/s3sync/buffers.h"
+#include "engine/s3sync/catalogue.h"
+#include "engine/s3sync/names.h"
+#include "engine/s3sync/plan.h"
+#include "engine/s3sync/s3sync.h"
+#include "engine/s3sync/workers.h"
+
+#define S3_LONG_PREFIX  ".backapp/long/"
+#define S3_TRASH_PREFIX ".trash/"
+
+typedef struct {
+    const S3syncOptions *options;
+    const CancelFlag *cancel;
+    RunSink *sink;
+    Store *store;                /* below the run's prefix */
+    const char *prefix;          /* of the run */
+    gsize prefix_length;         /* in bytes, the store's own included as far as it is known */
+    int root_fd;                 /* the source */
+    Catalogue *catalogue, *base; /* base: of the date before; may be NULL */
+    const char *base_prefix;
+    const S3Names *names;
+    const guint8 *content_key; /* NULL: contents are not encrypted */
+    gint64 time;               /* when the run began, seconds since 1970 */
+    Workers *workers;
+    Buffers *buffers;
+    char *trash; /* ".trash/TIME/": where replaced and deleted objects go first; NULL: nowhere */
+
+    guint64 expected_files, expected_bytes; /* of the current stage, for progress */
+    atomic_uint_fast64_t files_done, bytes_done;
+    atomic_uint_fast64_t uploaded, uploaded_bytes, copied, deleted, unchanged, saved_bytes, created, changed;
+    atomic_uint_fast64_t vanished, unreadable, changed_during_read, skipped;
+    atomic_uint_fast64_t verified, damaged, missing;
+    atomic_bool partial;
+    atomic_bool failed; /* error is set: nothing more is begun */
+    GMutex lock;
+    GError *error; /* the first; under lock */
+} S3Run;
+
+/* Announces a stage and resets its progress. */
+void s3run_stage(S3Run *run, const char *name, guint64 expected_files, guint64 expected_bytes);
+/* Adds to the stage's progress and reports it; path may be NULL. */
+void s3run_progress(S3Run *run, guint64 files, guint64 bytes, const char *path);
+
+/* The ways in which a source's file is not in the bucket as it was planned. Each sends a warning; all but vanished make
+ * the run partial. */
+void s3run_warn_unreadable(S3Run *run, const char *path, const char *message);
+void s3run_warn_vanished(S3Run *run, const char *path);
+void s3run_warn_changed(S3Run *run, const char *path, const char *message);
+void s3run_warn_skipped(S3Run *run, const char *path, const char *message);
+/* A warning that does not touch the counts. */
+void s3run_note(S3Run *run, const char *path, const char *message);
+
+/* Keeps the first error that ends the run; takes it. */
+void s3run_fail(S3Run *run, GError *error);
+/* TRUE while nothing failed and nobody cancelled. */
+gboolean s3run_goes_on(S3Run *run);
+/* FALSE with the first error, if there was one. */
+gboolean s3run_result(S3Run *run, GError **error);
+
+/* TRUE for classes whose objects have to be thawed before they can be read or copied. */
+gboolean s3class_is_cold(const char *storage_class);
