@@ -237,7 +237,6 @@ static void prefix_free(Store *store)
 {
     PrefixStore *self = (PrefixStore *)store;
     if (!self->borrowed)
-        if (!self->borrowed)
         store_free(self->inner);
     g_free(self->prefix);
     g_free(self->base.url);
