@@ -201,7 +201,9 @@ def whole(dst):
     for name, record in records.items():
         path = dst / os.fsdecode(name)
         alone = not os.path.lexists(path)
-        if record["unsure"] or (alone and stat.S_IFMT(record["mode"]) in (stat.S_IFREG, stat.S_IFDIR)):
+        kind = stat.S_IFMT(record["mode"])
+        lost = alone and kind in (stat.S_IFREG, stat.S_IFDIR)
+        if record["unsure"] or lost or (not alone and stat.S_IFMT(os.lstat(path).st_mode) != kind):
             found[b"?" + name] = record
             continue
         found[name] = entry(record, path)
