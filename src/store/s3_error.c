@@ -37,6 +37,7 @@ static const Meaning meanings[] = {
     {"NoSuchBucket", BACKAPP_ERROR_NOT_FOUND, "create the bucket, or correct its name, region or endpoint"},
     {"NotImplemented", BACKAPP_ERROR_INVALID, "the store does not offer this"},
     {"ObjectLocked", BACKAPP_ERROR_CONFLICT, "the object is locked"},
+    {"ObjectNotInActiveTierError", BACKAPP_ERROR_CONFLICT, "the object is in a cold storage class: thaw it first"},
     {"OperationAborted", BACKAPP_ERROR_TRANSIENT, NULL},
     {"PermanentRedirect", BACKAPP_ERROR_INVALID, "the bucket is elsewhere: set its region or endpoint"},
     {"PreconditionFailed", BACKAPP_ERROR_CONFLICT, "it is not (or no longer) as it was expected to be"},

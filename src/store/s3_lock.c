@@ -118,6 +118,8 @@ gboolean s3_thaw(Store *store, const char *key, const char *version, guint days,
     g_autoptr(GError) local = NULL;
     if (s3_perform(s3, &request, &answer, &local) || g_strcmp0(answer.code, "RestoreAlreadyInProgress") == 0)
         return TRUE;
+    if (g_strcmp0(answer.code, "InvalidObjectState") == 0)
+        return error_set(error, BACKAPP_ERROR_CONFLICT, "%s is in no cold storage class: it can be read as it is", key);
     g_propagate_error(error, g_steal_pointer(&local));
     return FALSE;
 }

@@ -107,8 +107,10 @@ static gboolean close_element(gpointer user_data, guint depth, const char *name,
 gboolean s3_page_parse(S3Page *page, const GByteArray *body, GError **error)
 {
     static const S3XmlHandler handler = {.open = open_element, .close = close_element};
-    if (!body || !s3_xml_parse(body->data, body->len, &handler, page, error))
-        return body || error_set(error, BACKAPP_ERROR_CORRUPT, "the server's list is empty");
+    if (!body || body->len == 0)
+        return error_set(error, BACKAPP_ERROR_CORRUPT, "the server's list is empty");
+    if (!s3_xml_parse(body->data, body->len, &handler, page, error))
+        return FALSE;
     if (!page->encoded)
         return TRUE;
     for (guint i = 0; i < page->entries->len; i++)

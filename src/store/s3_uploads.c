@@ -81,8 +81,10 @@ static gboolean gather_page(S3Store *s3, Gathering *g, const char *key, const ch
         return FALSE;
     g->truncated = FALSE;
     const GByteArray *body = answer.http.body;
-    if (!body || !s3_xml_parse(body->data, body->len, &handler, g, error))
-        return body || error_set(error, BACKAPP_ERROR_CORRUPT, "the server's list is empty");
+    if (!body || body->len == 0)
+        return error_set(error, BACKAPP_ERROR_CORRUPT, "the server's list is empty");
+    if (!s3_xml_parse(body->data, body->len, &handler, g, error))
+        return FALSE;
     return !g->truncated || g->uploads || g->next ||
            error_set(error, BACKAPP_ERROR_CORRUPT, "the server's list goes on, and does not say where");
 }
