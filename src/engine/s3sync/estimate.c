@@ -1,0 +1,116 @@
+#include "engine/s3sync/estimate.h"
+
+#include <string.h>
+
+#define DELETE_AT_ONCE 1000
+#define BLOCK_ENTRIES  1024 /* of the metadata tree, on average */
+#define COPY_MAX       (G_GUINT64_CONSTANT(5) << 30)
+#define GB             1e9
+
+typedef struct {
+    const EstimateHow *how;
+    Estimate *out;
+    guint64 deletes, entries, changes;
+} Counting;
+
+/* Requests for an object in parts: begin, parts, complete. */
+static guint64 part_requests(const Counting *counting, guint64 size)
+{
+    guint64 part = store_part_size(counting->how->store, size);
+    return 2 + (size + part - 1) / part;
+}
+
+static void count_copy(Counting *counting, guint64 size)
+{
+    gboolean whole = size <= COPY_MAX;
+    counting->out->requests[STORE_REQUEST_COPY] += whole ? 1 : part_requests(counting, size) - 2;
+    counting->out->requests[STORE_REQUEST_PUT] += whole ? 0 : 2;
+}
+
+/* What stands where something else shall stand. */
+static void count_trash(Counting *counting, const S3PlanItem *item)
+{
+    if (!counting->how->trash || item->have_etag == NULL)
+        return;
+    count_copy(counting, item->have_size);
+    counting->out->requests[STORE_REQUEST_HEAD]++;
+    counting->out->bytes_stored += (gint64)item->have_size;
+}
+
+static void count_upload(Counting *counting, const S3PlanItem *item)
+{
+    guint64 size = item->entry.meta.size;
+    gboolean in_parts = size > counting->how->put_max && store_can(counting->how->store, STORE_MULTIPART);
+    counting->out->requests[STORE_REQUEST_PUT] += in_parts ? part_requests(counting, size) : 1;
+    counting->out->bytes_sent += size;
+    counting->out->bytes_stored += (gint64)size - (item->have_etag != NULL ? (gint64)item->have_size : 0);
+    count_trash(counting, item);
+}
+
+static void count_item(Counting *counting, const S3PlanItem *item)
+{
+    Estimate *out = counting->out;
+    counting->entries += item->op != S3PLAN_DELETE ? 1 : 0;
+    counting->changes += item->op != S3PLAN_KEEP && item->op != S3PLAN_META ? 1 : 0;
+    switch (item->op) {
+    case S3PLAN_UPLOAD:
+        count_upload(counting, item);
+        break;
+    case S3PLAN_CHECK:
+        out->requests[STORE_REQUEST_HEAD]++;
+        break;
+    case S3PLAN_TOUCH:
+        count_copy(counting, item->have_size);
+        break;
+    case S3PLAN_COPY:
+        count_copy(counting, item->entry.object_size);
+        out->bytes_stored += (gint64)item->entry.object_size;
+        break;
+    case S3PLAN_DELETE:
+        counting->deletes++;
+        out->requests[STORE_REQUEST_HEAD]++; /* that it is still the one that was listed */
+        out->bytes_stored -= (gint64)item->have_size;
+        count_trash(counting, item);
+        break;
+    case S3PLAN_KEEP:
+    case S3PLAN_META:
+    default:
+        break;
+    }
+}
+
+double estimate_requests_cost(const guint64 requests[STORE_REQUEST_KINDS], const ProviderClass *prices)
+{
+    if (prices == NULL)
+        return 0;
+    /* Deleting is free of charge everywhere. */
+    guint64 writes = requests[STORE_REQUEST_PUT] + requests[STORE_REQUEST_COPY] + requests[STORE_REQUEST_LIST];
+    guint64 reads = requests[STORE_REQUEST_GET] + requests[STORE_REQUEST_HEAD] + requests[STORE_REQUEST_OTHER];
+    return (double)writes / 1000 * prices->put_1000 + (double)reads / 1000 * prices->get_1000;
+}
+
+gboolean estimate_plan(S3Plan *plan, const EstimateHow *how, Estimate *estimate, GError **error)
+{
+    *estimate = (Estimate){0};
+    Counting counting = {.how = how, .out = estimate};
+    g_autoptr(S3PlanReader) reader = s3plan_reader_new(plan);
+    S3PlanItem item;
+    int got;
+    while ((got = s3plan_reader_next(reader, &item, error)) > 0)
+        count_item(&counting, &item);
+    if (got < 0)
+        return FALSE;
+    estimate->requests[STORE_REQUEST_LIST] += s3plan_counts(plan)->listed;
+    estimate->requests[STORE_REQUEST_DELETE] += (counting.deletes + DELETE_AT_ONCE - 1) / DELETE_AT_ONCE;
+    /* The newest root and the generation are read in each run; lock, blocks, root and generation only written if
+     * anything is. */
+    estimate->requests[STORE_REQUEST_GET] += 2;
+    if (counting.changes > 0) {
+        estimate->requests[STORE_REQUEST_PUT] += 3 + MIN(counting.changes, counting.entries / BLOCK_ENTRIES + 1);
+        estimate->requests[STORE_REQUEST_DELETE]++;
+    }
+    estimate->requests_cost = estimate_requests_cost(estimate->requests, how->prices);
+    if (how->prices != NULL)
+        estimate->month_cost = (double)estimate->bytes_stored / GB * how->prices->gb_month;
+    return TRUE;
+}

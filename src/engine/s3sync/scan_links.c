@@ -1,0 +1,67 @@
+#include "engine/s3sync/scan_links.h"
+
+#include <string.h>
+
+typedef struct {
+    guint64 dev, ino;
+    guint32 left; /* names still to come */
+    char path[];
+} Group;
+
+struct ScanLinks {
+    GHashTable *groups; /* Group, owned, as a set */
+    Group *done;        /* the last one of which all names were seen: its path may be in use */
+};
+
+static guint group_hash(gconstpointer key)
+{
+    const Group *group = key;
+    guint64 mixed = (group->ino ^ (group->dev << 32)) * G_GUINT64_CONSTANT(0x9E3779B97F4A7C15);
+    return (guint)(mixed >> 32);
+}
+
+static gboolean group_equal(gconstpointer a, gconstpointer b)
+{
+    const Group *x = a;
+    const Group *y = b;
+    return x->ino == y->ino && x->dev == y->dev;
+}
+
+ScanLinks *scan_links_new(void)
+{
+    ScanLinks *links = g_new0(ScanLinks, 1);
+    links->groups = g_hash_table_new_full(group_hash, group_equal, g_free, NULL);
+    return links;
+}
+
+void scan_links_free(ScanLinks *links)
+{
+    if (links == NULL)
+        return;
+    g_hash_table_destroy(links->groups);
+    g_free(links->done);
+    g_free(links);
+}
+
+const char *scan_links_first(ScanLinks *links, const FileMeta *meta, const char *path)
+{
+    if (meta->nlink <= 1)
+        return NULL;
+    Group wanted = {.dev = meta->dev, .ino = meta->ino};
+    Group *group = g_hash_table_lookup(links->groups, &wanted);
+    if (group == NULL) {
+        gsize length = strlen(path) + 1;
+        group = g_malloc(sizeof *group + length);
+        *group = wanted;
+        group->left = meta->nlink - 1;
+        memcpy(group->path, path, length);
+        g_hash_table_add(links->groups, group);
+        return NULL;
+    }
+    if (--group->left == 0) {
+        g_hash_table_steal(links->groups, group);
+        g_free(links->done);
+        links->done = group;
+    }
+    return group->path;
+}
