@@ -240,7 +240,7 @@ static char *find_in_trash(RestoreRun *run, const S3Entry *entry, GError **error
     if (!load_times(run, error))
         return NULL;
     g_autoptr(GDateTime) made = g_date_time_new_from_unix_utc(run->point->time);
-    g_autofree char *since = made ? g_date_time_format(made, "%Y%m%dT%H%M%SZ") : g_strdup("");
+    g_autofree char *since = made ? g_date_time_format(made, "%Y-%m-%dT%H%M%SZ") : g_strdup("");
     for (guint i = 0; i < run->trash->times->len; i++) {
         const char *time = g_ptr_array_index(run->trash->times, i);
         g_autoptr(GError) local = NULL;
