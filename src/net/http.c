@@ -100,8 +100,8 @@ void http_client_free(HttpClient *client)
 /* The length of "scheme://host:port". */
 static gsize origin_length(const char *url)
 {
-    const char *host = strstr(url, "://");
-    return host ? (gsize)(host - url) + 3 + strcspn(host + 3, "/?#") : strlen(url);
+    const char *host = http_after_scheme(url);
+    return (gsize)(host - url) + strcspn(host, "/?#");
 }
 
 /* The handle used last for that origin, else a new one; when enough are idle, the one that has been so for longest. */

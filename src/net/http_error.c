@@ -4,11 +4,17 @@
 
 #include <string.h>
 
+const char *http_after_scheme(const char *url)
+{
+    /* Further back it would belong to something else. */
+    gsize colon = strcspn(url, ":/?#");
+    return g_str_has_prefix(url + colon, "://") ? url + colon + 3 : url;
+}
+
 char *http_host_port(const char *url)
 {
-    const char *host = strstr(url, "://");
+    const char *host = http_after_scheme(url);
     gboolean tls = g_ascii_strncasecmp(url, "https:", 6) == 0;
-    host = host ? host + 3 : url;
     gsize length = strcspn(host, "/?#");
     const char *at = g_strrstr_len(host, (gssize)length, "@");
     if (at) {

@@ -43,8 +43,7 @@ static gboolean is_secret_parameter(const char *name, gsize length)
 
 char *http_redact_url(const char *url)
 {
-    const char *host = strstr(url, "://");
-    host = host ? host + 3 : url;
+    const char *host = http_after_scheme(url);
     gsize authority = strcspn(host, "/?#");
     const char *at = g_strrstr_len(host, (gssize)authority, "@");
     gsize query = strcspn(url, "?");

@@ -79,6 +79,9 @@ gboolean http_transfer_run(HttpTransfer *transfer, GError **error);
 /* Sets the error for what libcurl said; returns FALSE. */
 gboolean http_error(const HttpTransfer *transfer, CURLcode code, GError **error);
 
+/* The part of a URL behind "scheme://", or all of it. */
+const char *http_after_scheme(const char *url);
+
 /* "HOST:PORT" of a URL, the port that of the scheme if it has none, without a user's name. The caller frees. */
 char *http_host_port(const char *url);
 
@@ -94,7 +97,7 @@ void http_log_response(const HttpTransfer *transfer);
 gint64 http_parse_date(const char *text);
 
 /* Adds one header line (with its line end) of an answer to the response; a status line begins the headers anew. FALSE
- * with CORRUPT if it is not one. */
+ * with TRANSIENT if that is none, or a zero byte is in it. */
 gboolean http_response_add_line(HttpResponse *response, const char *line, gsize length, GError **error);
 
 /* Makes the arrays of an empty response. */

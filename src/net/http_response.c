@@ -101,6 +101,8 @@ gboolean http_response_add_line(HttpResponse *response, const char *line, gsize 
 {
     while (length > 0 && (line[length - 1] == '\r' || line[length - 1] == '\n'))
         length--;
+    if (memchr(line, '\0', length))
+        return error_set(error, BACKAPP_ERROR_TRANSIENT, "a header of the server's answer has a zero byte in it");
     if (length >= strlen(STATUS_LINE) && memcmp(line, STATUS_LINE, strlen(STATUS_LINE)) == 0)
         return add_status(response, line, length, error);
     const char *colon = memchr(line, ':', length);
