@@ -70,6 +70,8 @@ enum {
 #define ROW_KEEP_VERSIONS {"keep-versions", 0, "DAYS[,COUNT]", "Keep what is replaced or deleted for DAYS days, and the newest COUNT versions however old.", OPT_KEEP_VERSIONS}
 #define ROW_INPLACE {"inplace", 0, NULL, "Of large files rewrite only the blocks that differ.", OPT_INPLACE}
 #define ROW_VERIFY {"verify", 0, NULL, "Afterwards read source and mirror, compare them, and record the hashes.", OPT_VERIFY}
+#define ROW_VERIFY_STORE {"verify", 0, NULL, "Afterwards compare what is in the store with what was recorded.", OPT_VERIFY}
+#define ROW_VERIFY_BOTH {"verify", 0, NULL, "Afterwards read source and mirror, record the hashes, and compare what is in the store with what was recorded.", OPT_VERIFY}
 #define ROW_NO_ACLS {"no-acls", 0, NULL, "Do not keep access control lists.", OPT_NO_ACLS}
 #define ROW_NO_XATTRS {"no-xattrs", 0, NULL, "Do not keep extended attributes.", OPT_NO_XATTRS}
 #define ROW_NO_HARD_LINKS {"no-hard-links", 0, NULL, "Copy each name of a hard-linked file as a file of its own.", OPT_NO_HARD_LINKS}
@@ -96,12 +98,12 @@ enum {
 #define ROW_RELIST {"relist", 0, NULL, "List the bucket in any case.", OPT_RELIST}
 #define ROW_RELIST_DAYS {"relist-days", 0, "DAYS", "List the bucket only every DAYS days and trust the catalogue between (default 0: list in each run).", OPT_RELIST_DAYS}
 #define ROW_VERSIONS_KEEP {"versions-keep", 0, "DAYS", "In a versioned bucket delete versions that were replaced more than DAYS days ago (default: never).", OPT_VERSIONS_KEEP}
-#define ROW_READ_BACK {"read-back", 0, NULL, "Read every object and compare its hash.", OPT_READ_BACK}
+#define ROW_READ_BACK {"read-back", 0, NULL, "Verify by reading every object and comparing its hash.", OPT_READ_BACK}
 #define ROW_ENCRYPT {"encrypt", 0, NULL, "Encrypt contents and names before they leave this machine, with the key in BACKUP_ENCRYPTION_KEY.", OPT_ENCRYPT}
 #define ROW_CONCURRENCY {"concurrency", 0, "N", "Keep N requests going at once (default: as many as help).", OPT_CONCURRENCY}
 #define ROW_ENDPOINT {"endpoint", 0, "URL", "The S3 server, if it is not AWS (default: AWS_S3_ENDPOINT, or what the provider's is).", OPT_ENDPOINT}
 #define ROW_REGION {"region", 0, "REGION", "The bucket's region (default: AWS_REGION, or what the server says).", OPT_REGION}
-#define ROW_PROVIDER {"provider", 0, "NAME", "Whose S3 it is: aws, scaleway, ovh, hetzner, exoscale, b2, wasabi, r2, minio, ceph, other.", OPT_PROVIDER}
+#define ROW_PROVIDER {"provider", 0, "NAME", "Whose S3 it is: aws, scaleway, ovhcloud, hetzner, exoscale, b2, wasabi, r2, or any (MinIO, Ceph; default: by the endpoint).", OPT_PROVIDER}
 #define ROW_PROFILE {"profile", 0, "NAME", "Take keys from this profile of the shared AWS files.", OPT_PROFILE}
 #define ROW_CA_FILE {"ca-file", 0, "FILE", "Trust the certificates in FILE (PEM) instead of the system's.", OPT_CA_FILE}
 #define ROW_PATH_STYLE {"path-style", 0, NULL, "Address the bucket in the path, not in the host name.", OPT_PATH_STYLE}

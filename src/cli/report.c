@@ -205,6 +205,16 @@ static void show_summary(Report *report)
     terminal_raw(report->terminal, text);
 }
 
+/* Why a finished run is not complete. */
+static const char *partial_words(const Report *report)
+{
+    if (report->spec->type == JOB_RESTORE)
+        return "not all could be restored as it was";
+    if (report->spec->type == JOB_S3_MIRROR && report->spec->destinations->len > 1)
+        return "not all is in every store";
+    return "not all of the source could be read as it was";
+}
+
 static void show_done(Report *report, const Event *event)
 {
     double seconds = summary_seconds(report->summary, "duration");
@@ -223,8 +233,8 @@ static void show_done(Report *report, const Event *event)
         show_summary(report);
         break;
     case JOB_PARTIAL:
-        terminal_line(report->terminal, "%s in %s, but not all of the source could be read as it was",
-                      dry_run ? "dry run" : "finished", duration);
+        terminal_line(report->terminal, "%s in %s, but %s", dry_run ? "dry run" : "finished", duration,
+                      partial_words(report));
         show_summary(report);
         break;
     case JOB_REFUSED:

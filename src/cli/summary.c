@@ -170,7 +170,7 @@ char *summary_describe(JobType type, gboolean dry_run, const json_t *summary)
         break;
     case JOB_VERIFY:
         if (stage2)
-            summary_append_stage2(out, dry_run, stage2);
+            summary_append_store_proof(out, stage2);
         else
             describe_verify(out, summary);
         break;

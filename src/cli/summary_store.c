@@ -16,6 +16,12 @@ static void append_count(GString *out, const char *before, guint64 count, const 
     g_string_append_printf(out, "%s%s%s", before, text, after);
 }
 
+/* "1 file", "1,234 files". */
+static void append_amount(GString *out, const char *before, guint64 count, const char *one, const char *many)
+{
+    append_count(out, before, count, count == 1 ? one : many);
+}
+
 static void append_size(GString *out, const char *before, guint64 bytes, const char *after)
 {
     g_autofree char *text = human_size(bytes);
@@ -42,7 +48,9 @@ static void append_requests(GString *out, gboolean dry_run, const json_t *stage2
         if (count > 0)
             g_string_append_printf(detail, "%s%s %" G_GUINT64_FORMAT, detail->len > 0 ? ", " : "", kinds[i], count);
     }
-    append_count(out, "  ", sum, dry_run ? " requests for this plan" : " requests");
+    append_amount(out, "  ", sum, " request", " requests");
+    if (dry_run)
+        g_string_append(out, " for this plan");
     if (detail->len > 0)
         g_string_append_printf(out, " (%s)", detail->str);
     g_string_free(detail, TRUE);
@@ -63,11 +71,16 @@ static void append_place(GString *out, const json_t *stage2)
     g_string_append_printf(out, "  the copy is in %s\n", shown);
 }
 
-void summary_append_stage2(GString *out, gboolean dry_run, const json_t *stage2)
+static void append_proof(GString *out, const json_t *stage2)
 {
-    if (!stage2)
-        return;
-    append_count(out, dry_run ? "  would upload " : "  uploaded ", count_of(stage2, "filesUploaded"), " files");
+    append_if_any(out, stage2, "verified", " objects verified\n");
+    append_if_any(out, stage2, "damaged", " DAMAGED objects\n");
+    append_if_any(out, stage2, "missing", " MISSING objects\n");
+}
+
+static void append_work(GString *out, gboolean dry_run, const json_t *stage2)
+{
+    append_amount(out, dry_run ? "  would upload " : "  uploaded ", count_of(stage2, "filesUploaded"), " file", " files");
     append_size(out, ", ", count_of(stage2, "bytesUploaded"), "");
     append_count(out, dry_run ? "; copy inside the store " : "; copied inside the store ",
                  count_of(stage2, "filesCopied"), "");
@@ -80,9 +93,22 @@ void summary_append_stage2(GString *out, gboolean dry_run, const json_t *stage2)
     append_if_any(out, stage2, "changedDuringRead", " changed while they were read\n");
     append_if_any(out, stage2, "vanished", " vanished during the run\n");
     append_if_any(out, stage2, "filesSkipped", " were skipped\n");
-    append_if_any(out, stage2, "verified", " objects verified\n");
-    append_if_any(out, stage2, "damaged", " DAMAGED objects\n");
-    append_if_any(out, stage2, "missing", " MISSING objects\n");
+    append_proof(out, stage2);
+}
+
+void summary_append_store_proof(GString *out, const json_t *stage2)
+{
+    if (count_of(stage2, "verified") == 0)
+        g_string_append(out, "  0 objects verified\n");
+    append_proof(out, stage2);
+    append_requests(out, FALSE, stage2);
+}
+
+void summary_append_stage2(GString *out, gboolean dry_run, const json_t *stage2)
+{
+    if (!stage2)
+        return;
+    append_work(out, dry_run, stage2);
     if (!dry_run)
         append_place(out, stage2);
 }
@@ -101,13 +127,18 @@ void summary_append_destinations(GString *out, gboolean dry_run, const json_t *d
             g_autofree char *shown = terminal_safe(error);
             g_string_append_printf(out, "  %s\n", shown);
         }
-        summary_append_stage2(out, dry_run, json_object_get(one, "stage2"));
+        const json_t *stage2 = json_object_get(one, "stage2");
+        if (stage2 && error)
+            append_work(out, dry_run, stage2);
+        else
+            summary_append_stage2(out, dry_run, stage2);
     }
 }
 
 void summary_append_restore(GString *out, gboolean dry_run, const json_t *restore)
 {
-    append_count(out, dry_run ? "  would restore " : "  restored ", count_of(restore, "filesRestored"), " files");
+    append_amount(out, dry_run ? "  would restore " : "  restored ", count_of(restore, "filesRestored"), " file",
+                  " files");
     append_size(out, ", ", count_of(restore, "bytesRestored"), "");
     append_count(out, "; already right ", count_of(restore, "filesUnchanged"), "");
     append_count(out, dry_run ? ", to delete " : ", deleted ", count_of(restore, "filesDeleted"), "\n");

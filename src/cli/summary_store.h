@@ -9,6 +9,9 @@
 /* Appends lines about a stage 2 ("stage2" of a summary); nothing if stage2 is NULL. */
 void summary_append_stage2(GString *out, gboolean dry_run, const json_t *stage2);
 
+/* Appends lines about the verification of a store (the same "stage2"). */
+void summary_append_store_proof(GString *out, const json_t *stage2);
+
 /* Appends lines about each of several destinations ("destinations" of a summary). */
 void summary_append_destinations(GString *out, gboolean dry_run, const json_t *destinations);
 
