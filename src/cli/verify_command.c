@@ -1,41 +1,49 @@
 #include "cli/command.h"
 
 #include "base/error.h"
-#include "base/human.h"
+#include "cli/job_options.h"
 #include "cli/mirror_options.h"
 #include "cli/run.h"
-
-enum { OPT_JOBS = OPTION_FIRST, OPT_JSON };
+#include "cli/store_args.h"
 
 static const OptionDef options[] = {
-    {"jobs", 0, "N", "Read with N threads (default: by the number of processors).", OPT_JOBS},
-    {"json", 0, NULL, "Print the run's events, one JSON object a line.", OPT_JSON},
-    OPTION_HELP_ROW,
-    OPTION_END,
+    ROW_JOBS,    ROW_READ_BACK, ROW_CONCURRENCY, ROWS_STORE, ROW_STATE_DIR,
+    ROWS_LIMITS, ROW_JSON,      OPTION_HELP_ROW, OPTION_END,
 };
+
+/* What only makes sense for a store, or only for a mirror, is not silently ignored. */
+static gboolean check_options(const OptionArgs *args, gboolean store, GError **error)
+{
+    for (guint i = 0; i < args->uses->len; i++) {
+        const OptionDef *def = g_array_index(args->uses, OptionUse, i).def;
+        gboolean common = def->id == OPT_JSON || def->id == OPT_BWLIMIT || def->id == OPT_NICE || def->id == OPT_IONICE;
+        if (!common && (def->id == OPT_JOBS) == store)
+            return error_set(error, BACKAPP_ERROR_INVALID, "--%s is for %s", def->name,
+                             store ? "mirrors; a store takes --concurrency" : "stores; this is a directory");
+    }
+    return TRUE;
+}
 
 static JobSpec *build(const OptionArgs *args, GError **error)
 {
-    const char *path = args->operands->len > 0 ? g_ptr_array_index(args->operands, 0) : "";
-    if (args->operands->len != 1) {
-        error_set(error, BACKAPP_ERROR_INVALID, "verify needs one destination: verify DEST");
-        return NULL;
-    }
-    if (*path == '\0') {
-        error_set(error, BACKAPP_ERROR_INVALID, "DEST is empty");
-        return NULL;
-    }
+    const char *place = args->operands->len > 0 ? g_ptr_array_index(args->operands, 0) : "";
+    if (args->operands->len != 1)
+        return error_set(error, BACKAPP_ERROR_INVALID, "verify needs one destination: verify DEST"), NULL;
+    if (*place == '\0')
+        return error_set(error, BACKAPP_ERROR_INVALID, "DEST is empty"), NULL;
+    gboolean store = store_args_is_url(place);
     g_autoptr(JobSpec) spec = job_spec_new(JOB_VERIFY);
-    const char *jobs = options_value(args, OPT_JOBS);
-    guint64 count = 0;
-    if (jobs && !human_parse_number(jobs, 1, 256, "--jobs", &count, error))
-        return NULL;
-    spec->options.jobs = (guint)count;
-    JobDestination entry = {.path = mirror_options_absolute(path)};
-    g_array_append_val(spec->destinations, entry);
-    g_free(spec->run_id);
+    if (store) {
+        store_args_set_source(spec, place);
+    } else {
+        JobDestination entry = {.path = mirror_options_absolute(place)};
+        g_array_append_val(spec->destinations, entry);
+    }
     spec->run_id = g_uuid_string_random();
-    return job_spec_validate(spec, error) ? g_steal_pointer(&spec) : NULL;
+    if (!check_options(args, store, error) || !job_options_apply(spec, args, error) ||
+        (store && !store_args_complete(spec, error)) || !job_spec_validate(spec, error))
+        return NULL;
+    return g_steal_pointer(&spec);
 }
 
 static int run(const Command *command, const OptionArgs *args)
@@ -51,8 +59,11 @@ static int run(const Command *command, const OptionArgs *args)
 const Command verify_command = {
     .name = "verify",
     .usage = "verify [OPTION]... DEST",
-    .summary = "read a mirror and compare it with its recorded hashes",
-    .details = "Reads every file of the mirror in DEST. A file without a recorded hash is\n"
+    .summary = "read a mirror or a store and compare it with what was recorded",
+    .details = "DEST is a mirror, or a store (s3://BUCKET/PREFIX, file:///DIR). Of a store the\n"
+               "list is compared with what was recorded, with --read-back every object is read.\n"
+               "\n"
+               "Of a mirror every file is read. A file without a recorded hash is\n"
                "compared with its source, where that is unchanged, and recorded; otherwise it is\n"
                "reported as not yet proven. The exit code is 1 if a file is damaged or missing.",
     .options = options,

@@ -11,9 +11,14 @@ static Event *run_job(const JobSpec *spec, Rate *rate, const CancelFlag *cancel,
     case JOB_RECOVER:
         return engine_run_recover(spec, cancel, sink);
     case JOB_VERIFY:
-        return engine_run_verify(spec, rate, cancel, sink);
-    default:
-        break;
+        return spec->store.url ? engine_run_s3_verify(spec, rate, cancel, sink)
+                               : engine_run_verify(spec, rate, cancel, sink);
+    case JOB_TWO_STAGE:
+        return engine_run_two_stage(spec, rate, cancel, sink);
+    case JOB_S3_MIRROR:
+        return engine_run_s3_mirror(spec, rate, cancel, sink);
+    case JOB_RESTORE:
+        return engine_run_restore(spec, rate, cancel, sink);
     }
     return event_new(EVENT_DONE);
 }

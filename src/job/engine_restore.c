@@ -1,0 +1,100 @@
+#include "base/error.h"
+#include "engine/restore/restore.h"
+#include "job/engine_common.h"
+#include "job/engine_store.h"
+#include "job/json_name.h"
+
+#include <string.h>
+
+static RestoreConflict conflict_of(const char *word)
+{
+    static const char *const words[] = {"overwrite", "if-newer", "skip", "rename"};
+    for (guint i = 0; i < G_N_ELEMENTS(words); i++)
+        if (g_strcmp0(word, words[i]) == 0)
+            return (RestoreConflict)i;
+    return RESTORE_OVERWRITE;
+}
+
+static void fill_options(const JobSpec *spec, RestoreOptions *options)
+{
+    const JobOptions *job = &spec->options;
+    const JobRestoreOptions *restore = &job->restore;
+    restore_options_default(options);
+    options->at = restore->at;
+    options->target = g_array_index(spec->destinations, JobDestination, 0).path;
+    options->conflict = conflict_of(restore->conflict);
+    options->delete_extraneous = job->delete_extraneous;
+    options->checksum = job->checksum;
+    options->dry_run = job->dry_run;
+    options->acls = job->acls;
+    options->xattrs = job->xattrs;
+    options->thaw_days = restore->thaw_days;
+    options->thaw_tier = restore->thaw_tier;
+    options->max_delete_percent = job->max_delete_percent;
+    options->force = job->force;
+    options->concurrency = restore->concurrency;
+}
+
+static json_t *restore_json(const RestoreStats *stats)
+{
+    json_t *restore = json_object();
+    const struct {
+        const char *key;
+        guint64 value;
+    } counts[] = {
+        {"filesTotal", stats->files_total},
+        {"bytesTotal", stats->bytes_total},
+        {"filesRestored", stats->files_restored},
+        {"bytesRestored", stats->bytes_restored},
+        {"filesUnchanged", stats->files_unchanged},
+        {"filesDeleted", stats->files_deleted},
+        {"filesSkipped", stats->files_skipped},
+        {"filesRenamed", stats->files_renamed},
+        {"damaged", stats->damaged},
+        {"missing", stats->missing},
+        {"cold", stats->cold},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(counts); i++)
+        summary_set_count(restore, counts[i].key, counts[i].value);
+    if (stats->point)
+        json_object_set_new(restore, "point", json_name_text(stats->point));
+    json_object_set_new(restore, "pointTime", json_integer(stats->point_time));
+    summary_set_seconds(restore, "duration", stats->duration);
+    return restore;
+}
+
+Event *engine_run_restore(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Store) store = engine_open_store(&spec->store, rate, cancel, &error);
+    if (!store)
+        return worker_done_failed(error);
+    guint8 key[32] = {0};
+    RestoreOptions options;
+    fill_options(spec, &options);
+    if (spec->encryption_key) {
+        if (!engine_encryption_key(spec, key, &error))
+            return worker_done_failed(error);
+        options.master_key = key;
+    }
+    g_autofree const char **paths = engine_borrow_strings(spec->options.restore.paths);
+    options.store = store;
+    options.paths = paths;
+    options.rate = rate;
+    options.cancel = cancel;
+    options.sink = sink_run_sink(sink);
+    RestoreStats stats = {0};
+    gboolean fine = restore_run(&options, &stats, &error);
+    explicit_bzero(key, sizeof key);
+    json_t *summary = json_object();
+    json_object_set_new(summary, "restore", restore_json(&stats));
+    json_object_set_new(summary, "dryRun", json_boolean(spec->options.dry_run));
+    summary_send(sink, summary);
+    Event *done = fine ? event_new(EVENT_DONE) : worker_done_failed(error);
+    if (fine)
+        done->status = stats.partial ? JOB_PARTIAL : JOB_COMPLETED;
+    else if (stats.refused)
+        done->status = JOB_REFUSED;
+    restore_stats_clear(&stats);
+    return done;
+}
