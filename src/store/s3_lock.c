@@ -31,7 +31,10 @@ static gboolean read_retention(S3Store *s3, const char *key, const char *version
     *mode = NULL;
     *until = 0;
     if (!s3_perform(s3, &request, &answer, &local)) {
-        if (error_is(local, BACKAPP_ERROR_NOT_FOUND) && g_strcmp0(answer.code, "NoSuchObjectLockConfiguration") == 0)
+        /* The second is radosgw's word for it. */
+        if (error_is(local, BACKAPP_ERROR_NOT_FOUND) &&
+            (g_strcmp0(answer.code, "NoSuchObjectLockConfiguration") == 0 ||
+             g_strcmp0(answer.code, "ObjectLockConfigurationNotFoundError") == 0))
             return TRUE;
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;

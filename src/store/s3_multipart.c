@@ -243,6 +243,17 @@ static gboolean look_at_completed(Store *store, const char *key, const StorePart
     return TRUE;
 }
 
+/* Radosgw says of an upload that was aborted, and of one that is being completed, the same: that a completion is in
+ * progress. Its parts tell which it is. */
+static gboolean is_gone(Store *store, const char *key, const char *upload, const GError *failure)
+{
+    if (!error_is(failure, BACKAPP_ERROR_TRANSIENT) || !strstr(failure->message, "already in progress"))
+        return FALSE;
+    g_autoptr(GError) local = NULL;
+    g_autoptr(GArray) parts = s3_list_parts(store, key, upload, &local);
+    return !parts && error_is(local, BACKAPP_ERROR_NOT_FOUND);
+}
+
 gboolean s3_complete(Store *store, const char *key, const char *upload, const StorePart *parts, guint count,
                      const StorePut *how, StoreResult *result, GError **error)
 {
@@ -268,8 +279,13 @@ gboolean s3_complete(Store *store, const char *key, const char *upload, const St
                          .what = "cannot complete the upload of",
                          .permission = "s3:PutObject"};
     g_auto(S3Answer) answer = {0};
-    if (!s3_perform(s3, &request, &answer, error))
+    g_autoptr(GError) local = NULL;
+    if (!s3_perform(s3, &request, &answer, &local)) {
+        if (is_gone(store, key, upload, local))
+            return store_no_upload(key, upload, error);
+        g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
+    }
     const GByteArray *said = answer.http.body;
     g_autofree char *text = said ? s3_xml_text(said->data, said->len, "ETag") : NULL;
     result->etag = s3_etag_unquoted(text);

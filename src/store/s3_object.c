@@ -36,6 +36,31 @@ static gboolean check_etag(const S3Store *s3, const S3Answer *answer, const char
                      answer->md5);
 }
 
+static gboolean not_absent(const S3Store *s3, const char *key, GError **error)
+{
+    g_autofree char *where = s3_name(s3, key);
+    return error_set(error, BACKAPP_ERROR_CONFLICT, "cannot write %s: there is such an object already", where);
+}
+
+/* Radosgw forgets If-None-Match in buckets that keep versions. There the oldest of versions that were written at the same
+ * time is the one that found nothing: whoever finds an older one than his own takes his back. */
+static gboolean check_was_absent(Store *store, const char *key, const char *version, GError **error)
+{
+    S3Store *s3 = s3_of(store);
+    g_autoptr(StoreList) list = s3_list(store, key, NULL, TRUE, error);
+    const StoreObject *object = NULL;
+    gboolean mine = FALSE;
+    int got = 0;
+    while ((got = store_list_next(list, &object, error)) > 0 && strcmp(object->key, key) == 0) {
+        if (mine && object->delete_marker)
+            return TRUE;
+        if (mine)
+            return s3_delete_one(store, key, version, error) && not_absent(s3, key, error);
+        mine = g_strcmp0(object->version, version) == 0;
+    }
+    return got >= 0;
+}
+
 gboolean s3_put(Store *store, const char *key, const StoreBody *body, const StorePut *how, StoreResult *result,
                 GError **error)
 {
@@ -58,7 +83,10 @@ gboolean s3_put(Store *store, const char *key, const StoreBody *body, const Stor
         return FALSE;
     result->etag = s3_answer_etag(&answer);
     result->version = g_strdup(s3_answer_header(&answer, "x-amz-version-id"));
-    return check_etag(s3, &answer, key, result->etag, error);
+    if (!check_etag(s3, &answer, key, result->etag, error))
+        return FALSE;
+    gboolean forgotten = how->if_absent && result->version && (s3->provider->can & PROVIDER_CEPH_CONDITIONS);
+    return !forgotten || check_was_absent(store, key, result->version, error);
 }
 
 /* Facts of an object from the headers of a GET or HEAD. */
