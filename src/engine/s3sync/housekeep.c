@@ -11,7 +11,7 @@
 #define VALUE       "housekept"
 #define STAMP_BYTES 18 /* of "YYYY-MM-DDTHHMMSSZ" */
 
-gboolean housekeep_due(S3Run *run, gboolean *due, GError **error)
+gboolean housekeep_due(S3Run *run, gboolean locked, gboolean *due, GError **error)
 {
     g_autoptr(GError) local = NULL;
     g_autofree char *last = catalogue_get_value(run->catalogue, VALUE, &local);
@@ -20,7 +20,7 @@ gboolean housekeep_due(S3Run *run, gboolean *due, GError **error)
         return FALSE;
     }
     gint64 at = last != NULL ? g_ascii_strtoll(last, NULL, 10) : 0;
-    *due = last == NULL || run->time - at >= DAY_S || at > run->time;
+    *due = last == NULL ? locked : run->time - at >= DAY_S || at > run->time;
     return TRUE;
 }
 

@@ -6,6 +6,7 @@
 
 #include "engine/s3sync/run.h"
 
-/* TRUE if a day has passed since the last time. */
-gboolean housekeep_due(S3Run *run, gboolean *due, GError **error);
+/* *due: a day has passed since the last time. Where that is not known: if the run has the lock (`locked`), so that one that
+ * changes nothing needs none. */
+gboolean housekeep_due(S3Run *run, gboolean locked, gboolean *due, GError **error);
 gboolean housekeep_run(S3Run *run, GError **error);

@@ -26,6 +26,33 @@ struct LockObject {
     gboolean stop, lost;
 };
 
+/* The ids of this process's locks: one with its pid that is not among them was left by a run that has ended. */
+static GMutex held_lock;
+static GHashTable *held;
+
+static void hold(const char *id, gboolean on)
+{
+    g_mutex_lock(&held_lock);
+    if (held == NULL)
+        held = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    if (on)
+        g_hash_table_add(held, g_strdup(id));
+    else
+        g_hash_table_remove(held, id);
+    /* Nothing is left behind by the last one. */
+    if (g_hash_table_size(held) == 0)
+        g_clear_pointer(&held, g_hash_table_unref);
+    g_mutex_unlock(&held_lock);
+}
+
+static gboolean is_held(const char *id)
+{
+    g_mutex_lock(&held_lock);
+    gboolean found = held != NULL && g_hash_table_contains(held, id);
+    g_mutex_unlock(&held_lock);
+    return found;
+}
+
 /* Who holds or held it. */
 typedef struct {
     char *id, *host, *boot;
@@ -117,6 +144,8 @@ static gboolean is_alive(const Owner *owner)
         gint64 start = g_str_equal(boot, owner->boot) ? process_start(owner->pid) : -1;
         if (start == 0 || (start > 0 && owner->process_start > 0 && start != owner->process_start))
             return FALSE;
+        if (start > 0 && owner->pid == getpid() && owner->process_start == start)
+            return is_held(owner->id);
     }
     return owner->renewed > now - OLD_S && owner->renewed < now + OLD_S;
 }
@@ -256,13 +285,16 @@ LockObject *lock_object_take(Store *store, RunSink *sink, GError **error)
     lock->store = store;
     lock->id = id;
     lock->started = g_get_real_time() / G_USEC_PER_SEC;
+    hold(id, TRUE);
     int got = 0;
     for (guint i = 0; i < TRIES && got == 0; i++)
         got = try_take(lock, sink, error);
     if (got == 0)
         error_set(error, BACKAPP_ERROR_LOCKED, "another run has just begun in %s: wait for it", store->url);
-    if (got <= 0 || !start_thread(lock, error))
+    if (got <= 0 || !start_thread(lock, error)) {
+        hold(id, FALSE);
         return NULL;
+    }
     (void)g_steal_pointer(&id);
     return g_steal_pointer(&lock);
 }
@@ -288,6 +320,7 @@ void lock_object_release(LockObject *lock)
     pthread_join(lock->thread, NULL);
     if (!lost)
         (void)store_delete(lock->store, KEY, NULL, NULL);
+    hold(lock->id, FALSE);
     pthread_cond_destroy(&lock->wake);
     pthread_mutex_destroy(&lock->mutex);
     g_free(lock->id);

@@ -347,7 +347,7 @@ static gboolean housekeep(Sync *sync, GError **error)
 {
     gboolean due = FALSE;
     gboolean stale = FALSE;
-    if (!housekeep_due(&sync->run, &due, error))
+    if (!housekeep_due(&sync->run, sync->lock != NULL, &due, error))
         return FALSE;
     return !due || (take_lock(sync, &stale, error) && housekeep_run(&sync->run, error));
 }
