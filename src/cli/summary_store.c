@@ -3,6 +3,8 @@
 #include "base/human.h"
 #include "cli/terminal.h"
 
+#include <string.h>
+
 static guint64 count_of(const json_t *object, const char *key)
 {
     json_int_t value = json_integer_value(json_object_get(object, key));
@@ -55,8 +57,9 @@ static void append_requests(GString *out, gboolean dry_run, const json_t *stage2
         g_string_append_printf(out, " (%s)", detail->str);
     g_string_free(detail, TRUE);
     double cost = json_number_value(json_object_get(stage2, "estimatedCost"));
-    if (cost >= 0.0001)
-        g_string_append_printf(out, ", about %.4f US dollars", cost);
+    const char *currency = json_string_value(json_object_get(stage2, "currency"));
+    if (cost >= 0.00005 && currency)
+        g_string_append_printf(out, ", about %.4f %s", cost, strcmp(currency, "USD") == 0 ? "US dollars" : currency);
     g_string_append_c(out, '\n');
 }
 
@@ -80,7 +83,8 @@ static void append_proof(GString *out, const json_t *stage2)
 
 static void append_work(GString *out, gboolean dry_run, const json_t *stage2)
 {
-    append_amount(out, dry_run ? "  would upload " : "  uploaded ", count_of(stage2, "filesUploaded"), " file", " files");
+    append_amount(out, dry_run ? "  would upload " : "  uploaded ", count_of(stage2, "filesUploaded"), " file",
+                  " files");
     append_size(out, ", ", count_of(stage2, "bytesUploaded"), "");
     append_count(out, dry_run ? "; copy inside the store " : "; copied inside the store ",
                  count_of(stage2, "filesCopied"), "");

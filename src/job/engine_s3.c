@@ -59,6 +59,8 @@ static void fill_options(const Target *target, const S3syncClassRule *rules, S3s
     options->force = job->force;
     options->confirm = job->confirm;
     options->dry_run = job->dry_run;
+    const Provider *provider = engine_provider(target->where);
+    options->prices = provider ? provider_class(provider, s3->storage_class ? s3->storage_class : "STANDARD") : NULL;
     options->rate = target->rate;
     options->cancel = target->cancel;
     options->sink = target->sink;
@@ -105,7 +107,10 @@ static void add_stats(S3syncStats *sum, S3syncStats *one)
 static gboolean run_target(Target *target, GError **error)
 {
     g_autofree char *prefix = NULL;
-    g_autoptr(Store) store = engine_open_bucket(target->where, target->rate, target->cancel, &prefix, error);
+    gboolean dry_run = target->spec->options.dry_run;
+    g_autoptr(Store) store =
+        dry_run ? engine_open_unmade(target->where, target->rate, target->cancel, &prefix, error)
+                : engine_open_bucket(target->where, target->rate, target->cancel, &prefix, error);
     if (!store)
         return FALSE;
     guint8 key[32] = {0};
@@ -150,8 +155,9 @@ static json_t *requests_json(const StoreCounts *counts)
     return requests;
 }
 
-static json_t *stage2_json(const S3syncStats *stats)
+static json_t *stage2_json(const S3syncStats *stats, const JobStore *where)
 {
+    const Provider *provider = engine_provider(where);
     json_t *stage2 = json_object();
     const struct {
         const char *key;
@@ -182,7 +188,10 @@ static json_t *stage2_json(const S3syncStats *stats)
     json_name_set(stage2, "s3Path", stats->s3_path);
     summary_set_seconds(stage2, "duration", stats->duration);
     json_object_set_new(stage2, "requests", requests_json(&stats->counts));
-    json_object_set_new(stage2, "estimatedCost", stats->cost >= 0 ? json_real(stats->cost) : json_null());
+    if (provider && provider->currency && stats->cost > 0) {
+        json_object_set_new(stage2, "estimatedCost", json_real(stats->cost));
+        json_object_set_new(stage2, "currency", json_string(provider->currency));
+    }
     if (stats->last_listed > 0)
         json_object_set_new(stage2, "lastListed", json_integer(stats->last_listed));
     if (stats->plan_hash)
@@ -230,7 +239,7 @@ static Event *combine(Target *targets, guint count, json_t *destinations)
         json_object_set_new(outcome, "status", json_string(job_status_name(done->status)));
         if (done->error_message)
             json_object_set_new(outcome, "error", json_name_text(done->error_message));
-        json_object_set_new(outcome, "stage2", stage2_json(&targets[i].stats));
+        json_object_set_new(outcome, "stage2", stage2_json(&targets[i].stats, targets[i].where));
         json_array_append_new(destinations, outcome);
         gboolean good = done->status == JOB_COMPLETED || done->status == JOB_PARTIAL;
         fine += good ? 1 : 0;
@@ -292,7 +301,7 @@ Event *engine_run_s3_mirror(const JobSpec *spec, Rate *rate, const CancelFlag *c
     json_t *summary = json_object(), *destinations = json_array();
     Event *done = combine(targets, count, destinations);
     if (count == 1)
-        json_object_set_new(summary, "stage2", stage2_json(&targets[0].stats));
+        json_object_set_new(summary, "stage2", stage2_json(&targets[0].stats, targets[0].where));
     else
         json_object_set(summary, "destinations", destinations);
     json_decref(destinations);
@@ -343,7 +352,7 @@ static void send_two_stages(const JobSpec *spec, const MirrorStats *mirror, cons
     if (!spec->options.s3.only_s3)
         json_object_set_new(summary, "stage1", summary_stage1(mirror));
     if (second->began)
-        json_object_set_new(summary, "stage2", stage2_json(&second->target.stats));
+        json_object_set_new(summary, "stage2", stage2_json(&second->target.stats, second->target.where));
     if (mirror->destination_id && second->began)
         json_object_set_new(summary, "destinationId", json_name_text(mirror->destination_id));
     const char *hash = second->began ? second->target.stats.plan_hash : mirror->plan_hash;
@@ -402,7 +411,9 @@ Event *engine_run_s3_verify(const JobSpec *spec, Rate *rate, const CancelFlag *c
     g_autoptr(GError) error = NULL;
     Target target = {.spec = spec, .where = &spec->store, .rate = rate, .cancel = cancel, .sink = sink_run_sink(sink)};
     g_autofree char *prefix = NULL;
-    g_autoptr(Store) store = engine_open_bucket(&spec->store, rate, cancel, &prefix, &error);
+    g_autoptr(Store) store = engine_store_is_there(&spec->store, &error)
+                                 ? engine_open_bucket(&spec->store, rate, cancel, &prefix, &error)
+                                 : NULL;
     if (!store)
         return worker_done_failed(error);
     guint8 key[32] = {0};
@@ -419,7 +430,7 @@ Event *engine_run_s3_verify(const JobSpec *spec, Rate *rate, const CancelFlag *c
     target.fine = s3sync_verify(&options, &target.stats, &target.error);
     explicit_bzero(key, sizeof key);
     json_t *summary = json_object();
-    json_object_set_new(summary, "stage2", stage2_json(&target.stats));
+    json_object_set_new(summary, "stage2", stage2_json(&target.stats, target.where));
     summary_send(sink, summary);
     Event *done = target_done(&target);
     target_clear(&target);

@@ -1,9 +1,12 @@
 #include "job/engine_store.h"
 
 #include "base/error.h"
+#include "base/human.h"
 #include "crypto/digest.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static Store *open_url(const char *url, const JobStore *where, Rate *rate, const CancelFlag *cancel, GError **error)
 {
@@ -28,9 +31,51 @@ static Store *open_url(const char *url, const JobStore *where, Rate *rate, const
     return store_open(url, &options, error);
 }
 
+/* The directory that a store's URL names; NULL if it is no directory's. The caller frees. */
+static char *directory_of(const char *url)
+{
+    if (g_str_has_prefix(url, "file:"))
+        return g_filename_from_uri(url, NULL, NULL);
+    return store_is_url(url) ? NULL : g_strdup(url);
+}
+
+static gboolean is_missing(const char *url)
+{
+    struct stat st;
+    g_autofree char *path = directory_of(url);
+    return path && stat(path, &st) < 0 && errno == ENOENT;
+}
+
+gboolean engine_store_is_there(const JobStore *where, GError **error)
+{
+    if (!is_missing(where->url))
+        return TRUE;
+    g_autofree char *shown = human_name(where->url, -1);
+    return error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no store %s: no such directory", shown);
+}
+
+Store *engine_open_unmade(const JobStore *where, Rate *rate, const CancelFlag *cancel, char **prefix, GError **error)
+{
+    if (!is_missing(where->url))
+        return engine_open_bucket(where, rate, cancel, prefix, error);
+    struct stat st;
+    g_autofree char *path = directory_of(where->url);
+    g_autofree char *parent = g_path_get_dirname(path);
+    g_autofree char *shown = human_name(where->url, -1);
+    if (stat(parent, &st) < 0) {
+        (void)error_set_errno(error, errno, "cannot make the directory %s", shown);
+        return NULL;
+    }
+    Store *store = store_memory_new();
+    g_free(store->url);
+    store->url = g_strdup(where->url);
+    *prefix = g_strdup("");
+    return store;
+}
+
 Store *engine_open_store(const JobStore *where, Rate *rate, const CancelFlag *cancel, GError **error)
 {
-    return open_url(where->url, where, rate, cancel, error);
+    return engine_store_is_there(where, error) ? open_url(where->url, where, rate, cancel, error) : NULL;
 }
 
 Store *engine_open_bucket(const JobStore *where, Rate *rate, const CancelFlag *cancel, char **prefix, GError **error)
@@ -45,6 +90,33 @@ Store *engine_open_bucket(const JobStore *where, Rate *rate, const CancelFlag *c
     if (store)
         *prefix = g_steal_pointer(&rest);
     return store;
+}
+
+static const char *environment_endpoint(void)
+{
+    static const char *const names[] = {"AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT", "AWS_ENDPOINT_URL"};
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
+        const char *value = g_getenv(names[i]);
+        if (value && *value)
+            return value;
+    }
+    return NULL;
+}
+
+const Provider *engine_provider(const JobStore *where)
+{
+    if (!where->url || !g_str_has_prefix(where->url, "s3:"))
+        return NULL;
+    if (where->provider)
+        return provider_find(where->provider, NULL);
+    const char *endpoint = where->endpoint ? where->endpoint : environment_endpoint();
+    /* A profile may name an endpoint, which only the store looks up. */
+    if (!endpoint)
+        return where->profile || g_getenv("AWS_PROFILE") ? NULL : provider_find("aws", NULL);
+    const char *scheme = strstr(endpoint, "://");
+    const char *host = scheme ? scheme + strlen("://") : endpoint;
+    g_autofree char *name = g_strndup(host, strcspn(host, ":/"));
+    return provider_of_host(name);
 }
 
 gboolean engine_encryption_key(const JobSpec *spec, guint8 key[32], GError **error)

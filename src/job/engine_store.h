@@ -6,12 +6,23 @@
 
 #include "job/spec.h"
 #include "store/drivers.h"
+#include "store/provider.h"
 
-/* Opens the store with the whole URL, its prefix included. */
+/* Opens the store with the whole URL, its prefix included. A directory has to be there (NOT_FOUND). */
 Store *engine_open_store(const JobStore *where, Rate *rate, const CancelFlag *cancel, GError **error);
 
 /* Opens the bucket or directory alone; *prefix (the caller's) is what the URL has behind it, "" if nothing. */
 Store *engine_open_bucket(const JobStore *where, Rate *rate, const CancelFlag *cancel, char **prefix, GError **error);
+
+/* Whose store it is, as far as that is certain before anything is asked: by its name, its endpoint, or because nothing says
+ * that it is not Amazon's. NULL if it is no S3, or not known. */
+const Provider *engine_provider(const JobStore *where);
+
+/* FALSE with NOT_FOUND if the store is a directory that is not there: opening would make it. */
+gboolean engine_store_is_there(const JobStore *where, GError **error);
+
+/* For a dry run: as engine_open_bucket, but a directory that is not there is not made; an empty store stands for it. */
+Store *engine_open_unmade(const JobStore *where, Rate *rate, const CancelFlag *cancel, char **prefix, GError **error);
 
 /* The 32 bytes of the spec's encryption key into key. INVALID if there is none or it is no key. */
 gboolean engine_encryption_key(const JobSpec *spec, guint8 key[32], GError **error);
