@@ -226,7 +226,7 @@ static gboolean join(LocalStore *self, const Upload *upload, const StorePart *pa
         (void)snprintf(name, sizeof name, "%05u-%s", parts[i].number, parts[i].etag);
         AutoFd fd = is_hex_sum(parts[i].etag) ? openat(upload->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
         if (fd < 0)
-            return error_set(error, BACKAPP_ERROR_INVALID, "part %u of the upload of %s is missing or another one",
+            return error_set(error, BACKAPP_ERROR_CONFLICT, "part %u of the upload of %s is missing or another one",
                              parts[i].number, upload->key);
         if (fstat(fd, &st) != 0)
             return local_failed(self, errno, "join the parts of", upload->key, error);

@@ -162,7 +162,7 @@ gboolean memory_complete(Store *store, const char *key, const char *id, const St
     if (!upload)
         return store_no_upload(key, id, error);
     if (!version)
-        return error_set(error, BACKAPP_ERROR_INVALID, "a part of the upload is missing or another one");
+        return error_set(error, BACKAPP_ERROR_CONFLICT, "a part of the upload is missing or another one");
     if (!memory_commit(self, key, version, how, result, error))
         return FALSE;
     g_mutex_lock(&self->lock);

@@ -143,8 +143,10 @@ static gboolean retry_complete(Store *store, const char *key, const char *upload
         GError *failure = NULL;
         if (store_complete(self->inner, key, upload, parts, count, how, result, &failure))
             return TRUE;
+        /* After an answer that was lost a server may also have an error of its own for an upload that is gone. */
         gboolean gone = error_is(failure, BACKAPP_ERROR_NOT_FOUND) || error_is(failure, BACKAPP_ERROR_CONFLICT);
-        if (attempt > 0 && gone && complete_was_ours(self, key, parts, count, how, result)) {
+        gboolean maybe = error_is(failure, BACKAPP_ERROR_TRANSIENT) || (gone && attempt > 0);
+        if (maybe && complete_was_ours(self, key, parts, count, how, result)) {
             g_error_free(failure);
             return TRUE;
         }

@@ -246,7 +246,7 @@ gboolean store_part(Store *store, const char *key, const char *upload, guint num
 /* A part from a range of an object in the store. */
 gboolean store_copy_part(Store *store, const char *key, const char *upload, guint number, const StoreSource *source,
                          guint64 offset, guint64 length, char **etag, GError **error);
-/* Makes the parts (in ascending order of their numbers) the object. An answer that was lost is found out by asking for
+/* Makes the parts (in ascending order of their numbers) the object. CONFLICT if one is missing or was replaced. An answer that was lost is found out by asking for
  * the object. `how` as at begin. */
 gboolean store_complete(Store *store, const char *key, const char *upload, const StorePart *parts, guint count,
                         const StorePut *how, StoreResult *result, GError **error);
