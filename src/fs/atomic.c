@@ -42,7 +42,7 @@ static gboolean write_all(int fd, const guint8 *data, gsize length)
 /* Fills the temporary file and makes it durable; the descriptor is closed either way. */
 static gboolean fill_temporary(int fd, const char *name, const void *data, gsize length, guint32 mode, GError **error)
 {
-    AutoFd closing = fd;
+    g_auto(AutoFd) closing = fd;
     if (!write_all(fd, data, length))
         return error_set_errno(error, errno, "cannot write %s", name);
     /* Here and not at open: the umask has no say. The file is ours, so EPERM is a file system without modes (FAT). */
@@ -94,7 +94,7 @@ static gboolean read_all(int fd, const char *name, gsize max, gsize expected, GB
 gboolean atomic_read(int dir_fd, const char *name, gsize max, char **data, gsize *length, GError **error)
 {
     /* Not to wait for a writer should it be a fifo. */
-    AutoFd fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    g_auto(AutoFd) fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0)
         return error_set_errno(error, errno, "cannot open %s", name);

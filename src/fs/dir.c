@@ -102,7 +102,7 @@ static gsize piece_length(const char *path, gsize length, gsize max)
 static int open_pieces(int root_fd, const char *path, gsize length)
 {
     char piece[PATH_MAX];
-    AutoFd current = -1;
+    g_auto(AutoFd) current = -1;
     for (gsize at = 0; at < length || current < 0;) {
         gboolean whole = !atomic_load_explicit(&openat2_is_missing, memory_order_relaxed);
         const char *slash = memchr(path + at, '/', length - at);
@@ -164,7 +164,7 @@ static int make_component(int parent_fd, const char *name, guint32 mode)
     gboolean made = mkdirat(parent_fd, name, S_IRWXU) == 0;
     if (!made && errno != EEXIST)
         return -1;
-    AutoFd fd = open_component(parent_fd, name);
+    g_auto(AutoFd) fd = open_component(parent_fd, name);
     /* The umask had its say in mkdirat, and must not. What was made just now says EPERM if there are no modes (FAT). */
     if (fd >= 0 && made && mode != S_IRWXU && fchmod(fd, mode & 07777) != 0 && errno != EPERM)
         return -1;
@@ -173,7 +173,7 @@ static int make_component(int parent_fd, const char *name, guint32 mode)
 
 gboolean dir_make_path(int root_fd, const char *path, guint32 mode, GError **error)
 {
-    AutoFd current = dir_open(root_fd, path, NULL);
+    g_auto(AutoFd) current = dir_open(root_fd, path, NULL);
     if (current >= 0)
         return TRUE;
     g_autofree char *copy = g_strdup(path);

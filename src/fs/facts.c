@@ -17,6 +17,9 @@
 #define FSTAB_LINE_MAX 8192
 #define BOOT_ID_LENGTH 36
 
+/* STATX_MNT_ID_UNIQUE; the C library's header may be older than the kernel. */
+#define MNT_ID_UNIQUE 0x4000U
+
 static const struct {
     guint32 magic;
     const char *name;
@@ -65,7 +68,7 @@ gboolean facts_read(int fd, FsFacts *facts, GError **error)
 
 gboolean facts_is_mount_point(const char *path)
 {
-    AutoFd fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    g_auto(AutoFd) fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return FALSE;
     struct statx st;
@@ -148,12 +151,26 @@ gboolean facts_in_fstab(const char *path, const char *fstab)
 char *facts_boot_id(void)
 {
     char id[BOOT_ID_LENGTH + 1];
-    AutoFd fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    g_auto(AutoFd) fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     ssize_t got = fd >= 0 ? read(fd, id, BOOT_ID_LENGTH) : -1;
     if (got != BOOT_ID_LENGTH)
         return g_strdup("unknown");
     id[BOOT_ID_LENGTH] = '\0';
     return g_strdup(id);
+}
+
+char *facts_session(int fd)
+{
+    struct statx st = {0};
+    g_autofree char *boot_id = facts_boot_id();
+    int flags = AT_EMPTY_PATH | AT_NO_AUTOMOUNT;
+    if (g_str_equal(boot_id, "unknown") || statx(fd, "", flags, STATX_BASIC_STATS | MNT_ID_UNIQUE, &st) != 0)
+        return g_strdup("unknown");
+    if ((st.stx_mask & MNT_ID_UNIQUE) != 0)
+        return g_strdup_printf("%s u%" G_GUINT64_FORMAT, boot_id, (guint64)st.stx_mnt_id);
+    if (statx(fd, "", flags, STATX_BASIC_STATS | STATX_MNT_ID, &st) != 0 || (st.stx_mask & STATX_MNT_ID) == 0)
+        return g_strdup("unknown");
+    return g_strdup_printf("%s m%u.%u.%u", boot_id, (guint)st.stx_mnt_id, st.stx_dev_major, st.stx_dev_minor);
 }
 
 gboolean facts_sync(int fd, const char *what, GError **error)

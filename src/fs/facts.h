@@ -28,5 +28,10 @@ gboolean facts_in_fstab(const char *path, const char *fstab);
 /* The boot id of the running kernel (36 characters), or "unknown". */
 char *facts_boot_id(void);
 
+/* What is another one after a boot, and after the file system that holds fd was mounted anew: the boot id, a blank, and
+ * "u" with the kernel's unique mount id (Linux 6.8), or "m" with the mount id, which may come again, and the device. At
+ * most 79 characters; "unknown" if it cannot be told. The caller frees. */
+char *facts_session(int fd);
+
 /* Writes everything of the file system that holds fd to disk (syncfs); reports what it says. */
 gboolean facts_sync(int fd, const char *what, GError **error);

@@ -85,7 +85,7 @@ static gboolean level_read(Level *level, const FileMeta *above, const CancelFlag
 static gboolean push(GArray *levels, int dir_fd, const char *name, const FileMeta *above, const CancelFlag *cancel,
                      GError **error)
 {
-    AutoFd fd = open_permitted(dir_fd, name);
+    g_auto(AutoFd) fd = open_permitted(dir_fd, name);
     if (fd < 0)
         return errno == ENOENT || failed(errno, name, error);
     Level level = {.fd = fd_steal(&fd), .name = g_strdup(name)};

@@ -56,7 +56,7 @@ static int open_temporary(int dir_fd)
 
 Spool *spool_new(int temp_fd, GError **error)
 {
-    AutoFd opened = -1;
+    g_auto(AutoFd) opened = -1;
     if (temp_fd < 0) {
         opened = open(g_get_tmp_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (opened < 0) {

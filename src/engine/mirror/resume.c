@@ -15,7 +15,7 @@
 #include "fs/remove.h"
 
 #define OLD_STAGES    3
-#define HEADER_LENGTH 64
+#define HEADER_LENGTH 96
 #define FLUSH_BYTES   (64 * 1024)
 #define LOG_MAX       (G_GUINT64_CONSTANT(16) * 100 * 1000 * 1000)
 
@@ -27,7 +27,7 @@ struct Resume {
     Destination *dest;
     GMutex lock;
     GByteArray *buffer; /* digests not yet written */
-    char *boot_id;
+    char *session;      /* facts_session of the destination */
     guint64 checkpoints;
     guint64 kept; /* what of a file is kept: part of its digest */
     /* For each stage of an earlier run: its tree, and the complete files there (of Digest, sorted). Only the log of a
@@ -54,9 +54,9 @@ static Digest file_digest(const Resume *resume, const char *path, const FileMeta
 }
 
 /* The mark of checkpoint number n. Zeroes that a power loss leaves in a file are none. */
-static Digest checkpoint_digest(const char *boot_id, guint64 n)
+static Digest checkpoint_digest(const char *session, guint64 n)
 {
-    g_autofree char *text = g_strdup_printf("checkpoint %s %" G_GUINT64_FORMAT, boot_id, n);
+    g_autofree char *text = g_strdup_printf("checkpoint %s %" G_GUINT64_FORMAT, session, n);
     XXH128_hash_t hash = XXH3_128bits(text, strlen(text));
     return (Digest){hash.high64, hash.low64};
 }
@@ -82,26 +82,26 @@ static void load_log(Resume *resume, int stage_fd, GArray *known)
     char header[HEADER_LENGTH + 1] = {0};
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || (guint64)st.st_size > LOG_MAX ||
-        read(fd, header, HEADER_LENGTH) != HEADER_LENGTH || !g_str_has_prefix(header, "backapp-stage-1 "))
+        read(fd, header, HEADER_LENGTH) != HEADER_LENGTH || !g_str_has_prefix(header, "backapp-stage-2 "))
         return;
-    g_autofree char *boot_id = g_strstrip(g_strdup(header + strlen("backapp-stage-1 ")));
-    gboolean same_boot = g_str_equal(boot_id, resume->boot_id) && !g_str_equal(boot_id, "unknown");
+    g_autofree char *session = g_strstrip(g_strdup(header + strlen("backapp-stage-2 ")));
+    gboolean same_session = g_str_equal(session, resume->session) && !g_str_equal(session, "unknown");
     guint durable = 0;
     guint64 checkpoints = 0;
-    Digest mark = checkpoint_digest(boot_id, 0);
+    Digest mark = checkpoint_digest(session, 0);
     Digest digests[1024];
     gssize got;
     while ((got = read(fd, digests, sizeof digests)) >= (gssize)sizeof(Digest)) {
         for (gsize i = 0; i < (gsize)got / sizeof(Digest); i++) {
             if (compare_digests(&digests[i], &mark) == 0) {
                 durable = known->len;
-                mark = checkpoint_digest(boot_id, ++checkpoints);
+                mark = checkpoint_digest(session, ++checkpoints);
             } else {
                 g_array_append_val(known, digests[i]);
             }
         }
     }
-    if (!same_boot)
+    if (!same_session)
         g_array_set_size(known, durable);
     g_array_sort(known, compare_digests);
 }
@@ -159,7 +159,7 @@ static gboolean start_new(Resume *resume, GError **error)
         return error_set_errno(error, errno, "cannot create %s/.backapp/stage/log", path);
     char header[HEADER_LENGTH + 1];
     g_snprintf(header, sizeof header, "%-*s", HEADER_LENGTH - 1, "");
-    int length = g_snprintf(header, sizeof header, "backapp-stage-1 %s", resume->boot_id);
+    int length = g_snprintf(header, sizeof header, "backapp-stage-2 %s", resume->session);
     memset(header + length, ' ', (gsize)(HEADER_LENGTH - length));
     header[HEADER_LENGTH - 1] = '\n';
     if (write(resume->log_fd, header, HEADER_LENGTH) != HEADER_LENGTH)
@@ -180,7 +180,7 @@ Resume *resume_open(Destination *dest, const AttrsFilter *filter, RunSink *sink,
     g_mutex_init(&resume->lock);
     resume->dest = dest;
     resume->buffer = g_byte_array_new();
-    resume->boot_id = facts_boot_id();
+    resume->session = facts_session(dest->root_fd);
     resume->kept = kept_of_files(filter);
     resume->log_fd = resume->tree_fd = -1;
     guint known = 0;
@@ -254,7 +254,7 @@ gboolean resume_checkpoint(Resume *resume, GError **error)
     g_mutex_lock(&resume->lock);
     gboolean good = flush_log(resume, error) && facts_sync(resume->log_fd, resume->dest->path, error);
     if (good) {
-        Digest mark = checkpoint_digest(resume->boot_id, resume->checkpoints++);
+        Digest mark = checkpoint_digest(resume->session, resume->checkpoints++);
         g_byte_array_append(resume->buffer, (const guint8 *)&mark, sizeof mark);
         good = flush_log(resume, error);
     }
@@ -294,7 +294,7 @@ void resume_free(Resume *resume)
     fd_clear(&resume->log_fd);
     fd_clear(&resume->tree_fd);
     g_byte_array_unref(resume->buffer);
-    g_free(resume->boot_id);
+    g_free(resume->session);
     g_mutex_clear(&resume->lock);
     g_free(resume);
 }

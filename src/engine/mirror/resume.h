@@ -2,8 +2,8 @@
  * What an interrupted run left in the stage and a new run may use again. The stage log (.backapp/stage/log) names each
  * complete file by a 128-bit digest of its path, its source's identity (device, inode, size, mtime, ctime) and of what
  * was kept of it, so a staged file is used only for exactly the source it was made from, and only if it surely reached
- * the disk: the machine was not rebooted since, or a checkpoint (syncfs) came after it. 16 bytes of memory a file that
- * was left.
+ * the disk: neither was the machine rebooted since nor the drive mounted anew, or a checkpoint (syncfs) came after it. 16
+ * bytes of memory a file that was left.
  *
  * The stage of an interrupted run is renamed to stage.old.N; files are moved out of it one by one. At most three are
  * kept. resume_take and resume_done may be called from any thread, the others from the one that opened it.

@@ -29,9 +29,9 @@ struct SidecarMerge {
 gboolean sidecar_is_needed(const FsAbilities *abilities, const AttrsFilter *wanted)
 {
     gboolean root = geteuid() == 0;
+    /* Devices alone are no reason: root in a container may not make them anywhere. */
     return !abilities->symlinks || !abilities->hard_links || !abilities->modes || !abilities->fifos ||
-           (root && (!abilities->owners || !abilities->devices)) || (wanted->xattrs && !abilities->xattrs) ||
-           (wanted->acls && !abilities->acls);
+           (root && !abilities->owners) || (wanted->xattrs && !abilities->xattrs) || (wanted->acls && !abilities->acls);
 }
 
 gboolean sidecar_is_record_only(const FsAbilities *abilities, guint32 mode)

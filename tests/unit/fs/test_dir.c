@@ -2,6 +2,9 @@
 
 #include <dirent.h>
 
+#include "fs/atomic.h"
+#include "fs/facts.h"
+
 #define LONG_COMPONENT 250
 #define LONG_LEVELS    20
 
@@ -24,10 +27,44 @@ static gboolean same_inode(int a, int b)
     return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_ino == y.st_ino && x.st_dev == y.st_dev;
 }
 
+/* How many descriptors this process has. */
+static guint open_descriptors(void)
+{
+    guint count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        count++;
+    assert_int_equal(closedir(dir), 0);
+    return count;
+}
+
+/* A run with as many directories as there are descriptors must not fail. */
+static void test_no_descriptor_is_left(void **state)
+{
+    Scratch *scratch = *state;
+    g_autofree char *data = NULL;
+    const char *base = NULL;
+    put_file(scratch->fd, "file", "x", 1);
+    guint before = open_descriptors();
+    assert_true(dir_make_path(scratch->fd, "a/b/c", 0755, NULL));
+    assert_true(dir_make_path(scratch->fd, "a/b/c", 0700, NULL));
+    assert_false(dir_make_path(scratch->fd, "a/../c", 0700, NULL));
+    assert_false(dir_make_path(scratch->fd, "file/c", 0700, NULL));
+    assert_int_equal(dir_open(scratch->fd, "a/b/none", NULL), -1);
+    assert_int_equal(dir_open_parent(scratch->fd, "a/none/x", &base, NULL), -1);
+    assert_true(atomic_write(scratch->fd, "small", "y", 1, 0600, NULL));
+    assert_true(atomic_read(scratch->fd, "small", 10, &data, NULL, NULL));
+    assert_false(atomic_read(scratch->fd, "a", 10, &data, NULL, NULL));
+    g_free(facts_boot_id());
+    assert_false(facts_is_mount_point(scratch->path));
+    assert_int_equal(open_descriptors(), before);
+}
+
 static void test_root_is_a_descriptor_of_its_own(void **state)
 {
     Scratch *scratch = *state;
-    AutoFd fd = dir_open(scratch->fd, "", NULL);
+    g_auto(AutoFd) fd = dir_open(scratch->fd, "", NULL);
     assert_true(fd >= 0 && fd != scratch->fd);
     assert_true(same_inode(fd, scratch->fd));
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
@@ -39,10 +76,10 @@ static void test_paths_beyond_path_max(void **state)
     g_autofree char *path = long_path();
     assert_true(strlen(path) > 4096);
     assert_true(dir_make_path(scratch->fd, path, 0755, NULL));
-    AutoFd fd = dir_open(scratch->fd, path, NULL);
+    g_auto(AutoFd) fd = dir_open(scratch->fd, path, NULL);
     assert_true(fd >= 0);
     /* Step by step one comes to the same directory. */
-    AutoFd step = dir_open(scratch->fd, "", NULL);
+    g_auto(AutoFd) step = dir_open(scratch->fd, "", NULL);
     g_auto(GStrv) parts = g_strsplit(path, "/", -1);
     for (int i = 0; parts[i]; i++) {
         int next = openat(step, parts[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -52,10 +89,10 @@ static void test_paths_beyond_path_max(void **state)
     }
     assert_true(same_inode(fd, step));
     const char *base = NULL;
-    AutoFd parent = dir_open_parent(scratch->fd, path, &base, NULL);
+    g_auto(AutoFd) parent = dir_open_parent(scratch->fd, path, &base, NULL);
     assert_true(parent >= 0);
     assert_ptr_equal(base, path + strlen(path) - LONG_COMPONENT);
-    AutoFd again = openat(parent, base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_auto(AutoFd) again = openat(parent, base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(same_inode(again, step));
 }
 
@@ -64,9 +101,9 @@ static int check_refusals(Scratch *scratch)
 {
     CHECK(mkdirat(scratch->fd, "real", 0755) == 0 && mkdirat(scratch->fd, "real/sub", 0755) == 0);
     CHECK(symlinkat("real", scratch->fd, "link") == 0 && symlinkat("sub", scratch->fd, "real/last") == 0);
-    AutoFd made = openat(scratch->fd, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    g_auto(AutoFd) made = openat(scratch->fd, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     CHECK(made >= 0);
-    AutoFd fd = dir_open(scratch->fd, "real/sub", NULL);
+    g_auto(AutoFd) fd = dir_open(scratch->fd, "real/sub", NULL);
     CHECK(fd >= 0);
     static const struct {
         const char *path;
@@ -116,8 +153,8 @@ static int without_openat2(Scratch *scratch)
     CHECK(check_refusals(scratch) == 0);
     g_autofree char *path = long_path();
     CHECK(dir_make_path(scratch->fd, path, 0755, NULL));
-    AutoFd fd = dir_open(scratch->fd, path, NULL);
-    AutoFd root = dir_open(scratch->fd, "", NULL);
+    g_auto(AutoFd) fd = dir_open(scratch->fd, path, NULL);
+    g_auto(AutoFd) root = dir_open(scratch->fd, "", NULL);
     CHECK(fd >= 0 && same_inode(root, scratch->fd));
     return 0;
 }
@@ -133,7 +170,7 @@ static int across_a_mount(Scratch *scratch)
     if (!mount_private_tmpfs(scratch, "mounted", "size=64k"))
         return CHILD_SKIPS;
     CHECK(dir_make_path(scratch->fd, "mounted/a/b", 0755, NULL));
-    AutoFd fd = dir_open(scratch->fd, "mounted/a/b", NULL);
+    g_auto(AutoFd) fd = dir_open(scratch->fd, "mounted/a/b", NULL);
     CHECK(fd >= 0);
     return 0;
 }
@@ -172,7 +209,7 @@ static void test_open_parent(void **state)
 {
     Scratch *scratch = *state;
     const char *base = NULL;
-    AutoFd root = dir_open_parent(scratch->fd, "name", &base, NULL);
+    g_auto(AutoFd) root = dir_open_parent(scratch->fd, "name", &base, NULL);
     assert_true(same_inode(root, scratch->fd));
     assert_string_equal(base, "name");
     g_autoptr(GError) error = NULL;
@@ -246,7 +283,7 @@ static void test_more_than_are_sorted_by_keys(void **state)
         g_free(template);
         skip();
     }
-    AutoFd fd = open(template, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_auto(AutoFd) fd = open(template, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     char name[32];
     put_file(fd, "0", "", 0);
     gboolean made = TRUE;
@@ -278,7 +315,7 @@ static void test_names_of_nothing(void **state)
     assert_null(names.arena);
     g_clear_error(&error);
     put_file(scratch->fd, "file", "", 0);
-    AutoFd file = openat(scratch->fd, "file", O_RDONLY | O_CLOEXEC);
+    g_auto(AutoFd) file = openat(scratch->fd, "file", O_RDONLY | O_CLOEXEC);
     assert_false(dir_names_read(file, &names, NULL, &error));
     assert_non_null(error);
 }
@@ -316,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_more_than_are_sorted_by_keys),
         SCRATCH_TEST(test_names_of_nothing),
         SCRATCH_TEST(test_descriptors),
+        SCRATCH_TEST(test_no_descriptor_is_left),
     };
     return cmocka_run_group_tests_name("fs/dir", tests, NULL, NULL);
 }

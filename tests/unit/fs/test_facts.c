@@ -13,7 +13,7 @@ static void test_facts_of_the_scratch_directory(void **state)
     assert_true(facts.block_size >= 512);
     assert_true(strlen(facts.type) > 1);
     assert_false(facts.read_only);
-    AutoFd proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_auto(AutoFd) proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(facts_read(proc, &facts, NULL));
     assert_string_equal(facts.type, "proc");
     assert_true(facts.free_inodes == G_MAXUINT64);
@@ -40,7 +40,7 @@ static int with_a_mount(Scratch *scratch)
     CHECK(mount(a, b, NULL, MS_BIND, NULL) == 0);
     CHECK(facts_is_mount_point(b) && !facts_is_mount_point(a));
     CHECK(mount(NULL, b, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) == 0);
-    AutoFd read_only = open(b, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_auto(AutoFd) read_only = open(b, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CHECK(facts_read(read_only, &facts, NULL) && facts.read_only);
     return 0;
 }
@@ -48,6 +48,41 @@ static int with_a_mount(Scratch *scratch)
 static void test_mounts(void **state)
 {
     RUN_CHILD(with_a_mount, *state);
+}
+
+/* The session of what is mounted at path. */
+static char *session_of(const char *path)
+{
+    g_auto(AutoFd) fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return facts_session(fd);
+}
+
+static int with_a_mount_made_anew(Scratch *scratch)
+{
+    if (!mount_private_tmpfs(scratch, "", "size=1m"))
+        return CHILD_SKIPS;
+    CHECK(mkdirat(scratch->fd, "a", 0700) == 0 && mkdirat(scratch->fd, "b", 0700) == 0);
+    g_autofree char *a = g_strconcat(scratch->path, "/a", NULL);
+    g_autofree char *b = g_strconcat(scratch->path, "/b", NULL);
+    CHECK(mount(a, b, NULL, MS_BIND, NULL) == 0);
+    g_autofree char *first = session_of(b);
+    g_autofree char *again = session_of(b);
+    g_autofree char *outside = session_of(a);
+    g_autofree char *boot_id = facts_boot_id();
+    CHECK(strcmp(first, again) == 0 && strcmp(first, outside) != 0 && strlen(first) < 80);
+    CHECK(g_str_has_prefix(first, boot_id));
+    CHECK(umount(b) == 0 && mount(a, b, NULL, MS_BIND, NULL) == 0);
+    g_autofree char *later = session_of(b);
+    /* The other kind of id may come again. */
+    CHECK(strstr(first, " u") == NULL || strcmp(first, later) != 0);
+    return 0;
+}
+
+static void test_session(void **state)
+{
+    g_autofree char *none = facts_session(-1);
+    assert_string_equal(none, "unknown");
+    RUN_CHILD(with_a_mount_made_anew, *state);
 }
 
 static void test_mount_points_there_always_are(void **state)
@@ -132,6 +167,7 @@ int main(void)
         SCRATCH_TEST(test_mount_points_there_always_are),
         SCRATCH_TEST(test_fstab),
         cmocka_unit_test(test_boot_id),
+        SCRATCH_TEST(test_session),
         SCRATCH_TEST(test_sync),
     };
     return cmocka_run_group_tests_name("fs/facts", tests, NULL, NULL);

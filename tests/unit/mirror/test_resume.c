@@ -11,15 +11,15 @@
 #include "fs/dir.h"
 #include "fs/facts.h"
 
-#define STATE      ".backapp/"
-#define STAGE      STATE "stage/"
-#define LOG        STAGE "log"
-#define HEADER     64
-#define RECORD     16
-#define MANY       5000
-#define TEXT       "content"
-#define OTHER_BOOT "00000000-0000-0000-0000-000000000000"
-#define OTHER_LOG  "backapp-stage-1 " OTHER_BOOT "           \n"
+#define STATE         ".backapp/"
+#define STAGE         STATE "stage/"
+#define LOG           STAGE "log"
+#define HEADER        96
+#define RECORD        16
+#define MANY          5000
+#define TEXT          "content"
+#define OTHER_BOOT    "00000000-0000-0000-0000-000000000000"
+#define OTHER_SESSION OTHER_BOOT " u1"
 
 static guint syncs;
 
@@ -108,9 +108,9 @@ typedef struct {
     guint64 high, low;
 } Mark;
 
-static Mark make_mark(const char *boot_id, guint n)
+static Mark make_mark(const char *session, guint n)
 {
-    g_autofree char *text = g_strdup_printf("checkpoint %s %u", boot_id, n);
+    g_autofree char *text = g_strdup_printf("checkpoint %s %u", session, n);
     XXH128_hash_t hash = XXH3_128bits(text, strlen(text));
     return (Mark){hash.high64, hash.low64};
 }
@@ -232,17 +232,20 @@ static void test_the_log_of_one_stage_does_not_speak_for_another(void **state)
 
 /* ---- the machine was started again ---- */
 
-/* The log as a run of another boot would have written it: that boot's id, and that boot's marks in place of ours. */
-static void pretend_other_boot(Scene *scene, gboolean with_marks)
+/* The log as a run of another session (boot, mount) would have written it: that session's name, and its marks in place
+ * of ours. */
+static void pretend_session(Scene *scene, const char *session, gboolean with_marks)
 {
     gsize length = 0;
     g_autofree char *log = read_log(scene, &length);
-    g_autofree char *boot_id = facts_boot_id();
+    g_autofree char *own = facts_session(scene->dest.root_fd);
+    g_autofree char *header = g_strdup_printf("backapp-stage-2 %-*s\n", HEADER - 17, session);
+    assert_int_equal(strlen(header), HEADER);
     assert_true(length >= HEADER);
-    memcpy(log, OTHER_LOG, HEADER);
+    memcpy(log, header, HEADER);
     for (guint n = 0; with_marks && n < 10; n++) {
-        const Mark ours = make_mark(boot_id, n);
-        const Mark theirs = make_mark(OTHER_BOOT, n);
+        const Mark ours = make_mark(own, n);
+        const Mark theirs = make_mark(session, n);
         for (gsize at = HEADER; at + RECORD <= length; at += RECORD) {
             if (memcmp(log + at, &ours, RECORD) == 0)
                 memcpy(log + at, &theirs, RECORD);
@@ -255,9 +258,20 @@ static void test_after_a_boot_nothing_without_a_checkpoint(void **state)
 {
     g_autoptr(Scene) scene = scene_new();
     interrupted_run(scene, "file");
-    pretend_other_boot(scene, TRUE);
+    pretend_session(scene, OTHER_SESSION, TRUE);
     assert_false(next_takes(scene, "file"));
     assert_int_equal(scene_warned(scene, "note"), 0);
+}
+
+/* The drive was out meanwhile. */
+static void test_after_another_mount_nothing_without_a_checkpoint(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    g_autofree char *boot_id = facts_boot_id();
+    g_autofree char *other_mount = g_strconcat(boot_id, " u1", NULL);
+    interrupted_run(scene, "file");
+    pretend_session(scene, other_mount, TRUE);
+    assert_false(next_takes(scene, "file"));
 }
 
 static void test_after_a_boot_what_a_checkpoint_covers(void **state)
@@ -274,7 +288,7 @@ static void test_after_a_boot_what_a_checkpoint_covers(void **state)
         stage_file(scene, resume, "third");
     }
     assert_int_equal(syncs, 2);
-    pretend_other_boot(scene, TRUE);
+    pretend_session(scene, OTHER_SESSION, TRUE);
     g_autoptr(Resume) resume = open_run(scene);
     assert_true(take(resume, "first", &meta));
     assert_true(take(resume, "second", &meta));
@@ -291,7 +305,7 @@ static void test_marks_of_another_boot_say_nothing(void **state)
         stage_file(scene, resume, "file");
         assert_true(resume_checkpoint(resume, NULL));
     }
-    pretend_other_boot(scene, FALSE);
+    pretend_session(scene, OTHER_SESSION, FALSE);
     g_autoptr(Resume) resume = open_run(scene);
     assert_false(take(resume, "file", &meta));
 }
@@ -433,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_something_else_in_its_place_is_not_used),
         cmocka_unit_test(test_the_log_of_one_stage_does_not_speak_for_another),
         cmocka_unit_test(test_after_a_boot_nothing_without_a_checkpoint),
+        cmocka_unit_test(test_after_another_mount_nothing_without_a_checkpoint),
         cmocka_unit_test(test_after_a_boot_what_a_checkpoint_covers),
         cmocka_unit_test(test_marks_of_another_boot_say_nothing),
         cmocka_unit_test(test_within_a_boot_marks_do_not_matter),
