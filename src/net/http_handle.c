@@ -36,6 +36,9 @@ static CURLcode set_tls(const HttpClient *client, CURL *easy)
     if (client->ca_file) {
         SET(CURLOPT_CAINFO, client->ca_file);
         SET(CURLOPT_CAPATH, NULL);
+    } else if (client->ca_path) {
+        SET(CURLOPT_CAINFO, NULL);
+        SET(CURLOPT_CAPATH, client->ca_path);
     }
     return code;
 }
