@@ -40,7 +40,7 @@ typedef struct {
     guint minimum_days, minimum_size; /* billed at least so long, as so many bytes */
 } ProviderClass;
 
-typedef struct {
+typedef struct Provider {
     char *id, *title;
     char *endpoint;       /* a template with {region}; NULL: it has to be given */
     char *default_region; /* signed with if no region is known; never NULL */

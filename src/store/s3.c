@@ -175,6 +175,7 @@ Store *store_s3_new(const char *bucket, const char *prefix, const StoreOptions *
     if (!s3->http)
         return NULL;
     store->url = g_strdup_printf("s3://%s/%s", s3->bucket, s3->prefix);
+    store->provider = s3->provider;
     store->can = can_of(s3->provider);
     store->min_part = s3->provider->min_part;
     store->max_part = S3_MAX_PUT;

@@ -48,7 +48,7 @@ static gboolean ask_versioning(S3Store *s3, StoreFacts *facts, GError **error)
         facts->versioning_suspended = text_is(&answer, "Status", "Suspended");
         facts->mfa_delete = text_is(&answer, "MfaDelete", "Enabled") || text_is(&answer, "MFADelete", "Enabled");
     }
-    if (known >= 0 && answer.http.server_time != 0)
+    if (answer.http.server_time != 0)
         facts->clock_skew = answer.http.server_time - g_get_real_time() / G_USEC_PER_SEC;
     return known != -2;
 }
@@ -108,6 +108,10 @@ gboolean s3_facts(Store *store, StoreFacts *facts, GError **error)
         facts->lock = 0;
     else if (!ask_lock(s3, facts, error))
         return FALSE;
+    /* Afterwards: a redirect may have told better. A program has few stores, so these may stay for good. */
+    g_autoptr(S3Place) place = s3_place_now(s3);
+    facts->endpoint = g_intern_string(place->origin);
+    facts->region = g_intern_string(place->region);
     return TRUE;
 }
 

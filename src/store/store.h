@@ -125,7 +125,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreList, store_list_free)
 typedef struct {
     int versioning, mfa_delete, lock, encryption, public_access;
     int versioning_suspended;
-    gint64 clock_skew; /* the store's clock minus ours, seconds */
+    gint64 clock_skew;             /* the store's clock minus ours, seconds */
+    const char *endpoint, *region; /* where it is asked, and signed for; static; NULL: it has none */
 } StoreFacts;
 
 /* One rule of a bucket's life cycle; 0: not. */
@@ -201,6 +202,7 @@ struct Store {
     const StoreOps *ops;
     StoreCan can;
     char *url;                             /* how it is shown to people, without secrets; owned */
+    const struct Provider *provider;       /* store/provider.h; static; NULL: nobody's */
     guint64 min_part;                      /* smallest part but the last; 0 without multipart */
     guint64 max_part, max_object, max_put; /* bytes; max_put: of one put */
     guint max_parts;

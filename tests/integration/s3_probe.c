@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "store/drivers.h"
 #include "store/s3_url.h"
+#include "store/store_test.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,6 +243,18 @@ static void presign(const Call *call)
         printf("ok %s\n", url);
 }
 
+static void test(const Call *call)
+{
+    GError *error = NULL;
+    g_autoptr(GPtrArray) items = store_test_run(call->store, &error);
+    for (guint i = 0; items && i < items->len; i++) {
+        const StoreTestItem *item = items->pdata[i];
+        printf("%s %s %s\n", item->check, store_test_state_name(item->state), item->message);
+    }
+    if (said(items != NULL, &error))
+        printf("ok usable=%d\n", store_test_is_usable(items));
+}
+
 static void counts(const Call *call)
 {
     StoreCounts all;
@@ -272,6 +285,7 @@ static void perform(Store *store, const char *command)
         {"thaw", set_something},
         {"presign", presign},
         {"counts", counts},
+        {"test", test},
     };
     g_auto(GStrv) words = g_strsplit(command, " ", -1);
     for (char **at = words; *at; at++)

@@ -348,6 +348,49 @@ def test_many_pages():
         assert proxy.counts()["DeleteObjects"] == 3, proxy.counts()
 
 
+def items(lines):
+    """The lines of a test of a store: {check: (state, message)}."""
+    return {line.split(" ")[0]: tuple(line.split(" ", 2)[1:]) for line in lines}
+
+
+def test_trying_out():
+    server = Real.get()
+    bucket = server.new_bucket(lock=True)
+    found = items(probe(server.env(), "--bucket", bucket, "test", "list versions=1"))
+    assert found.pop("ok") == ("count=0",), found
+    states = {check: state for check, (state, _) in found.items()}
+    assert states == {"reach": "ok", "list": "ok", "write": "ok", "read": "ok", "metadata": "ok", "copy": "ok", "parts": "ok",
+                      "if-absent": "ok", "delete": "ok", "tls": "ok", "residency": "unknown", "clock": "ok", "versions": "ok",
+                      "lock": "ok", "public": "ok", "encryption": "unknown", "provider": "ok"}, states
+    bucket = server.new_bucket()
+    with server.client() as client:
+        client.good("PUT", bucket, query={"acl": ""}, headers={"x-amz-acl": "public-read"})
+    found = items(probe(server.env(), "--bucket", bucket, "test"))
+    assert found["versions"][0] == found["lock"][0] == found["public"][0] == "warn", found
+    assert found["ok"] == ("usable=1",), found
+    for name, expected in (("no-such-bucket", "NoSuchBucket"), ("x" * 64, "")):
+        lines = probe(server.env(), "--bucket", name, "test")
+        assert lines[0].startswith("reach missing ") and expected in lines[0] and lines[-1] == "ok usable=0", lines
+
+
+def test_trying_out_names_what_is_missing():
+    with S3Double() as double:
+        bucket = double.new_bucket()
+        for denied, check, permission in (("ListObjectsV2", "list", "s3:ListBucket"), ("PutObject", "write", "s3:PutObject"),
+                                          ("GetObject", "read", "s3:GetObject")):
+            double.denied = {denied}
+            found = items(probe(double.env(), "--bucket", bucket, "--prefix", "p/", "test"))
+            assert found[check][0] == "missing" and f"grant {permission} on" in found[check][1], (denied, found)
+            assert found["ok"] == ("usable=0",), found
+        double.denied = {"DeleteObject"}
+        found = items(probe(double.env(), "--bucket", bucket, "test"))
+        assert found["delete"][0] == "warn" and "grant s3:DeleteObject on" in found["delete"][1], found
+        double.denied = set()
+        double.clock_shift = 600
+        found = items(probe(double.env(), "--bucket", bucket, "--provider", "scaleway", "--region", "us-east-1", "test"))
+        assert found["clock"][0] == "warn" and "1,000 parts" in found["provider"][1], found
+
+
 def test_md5_when_the_bucket_asks_for_it():
     server = Real.get()
     bucket = server.new_bucket()
