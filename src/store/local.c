@@ -106,7 +106,7 @@ static gboolean local_get(Store *store, const StoreRange *range, StoreWrite writ
     store_tally_request(&self->tally, STORE_REQUEST_GET);
     struct stat st;
     g_auto(LocalFacts) facts = {0};
-    AutoFd fd = local_open(self, range->key, &st, error);
+    g_auto(AutoFd) fd = local_open(self, range->key, &st, error);
     guint64 length = 0;
     if (fd < 0 || !local_facts_read(self, range->key, fd, &st, &facts, error) ||
         !check_etag(range->key, &facts, range->if_match, error) ||
@@ -124,7 +124,7 @@ static StoreObject *local_head(Store *store, const char *key, const char *versio
     store_tally_request(&self->tally, STORE_REQUEST_HEAD);
     struct stat st;
     g_auto(LocalFacts) facts = {0};
-    AutoFd fd = local_open(self, key, &st, error);
+    g_auto(AutoFd) fd = local_open(self, key, &st, error);
     if (fd < 0 || !local_facts_read(self, key, fd, &st, &facts, error))
         return NULL;
     StoreObject described = describe(key, &st, &facts);
@@ -180,7 +180,7 @@ gboolean local_copy_range(LocalStore *self, int from_fd, guint64 offset, guint64
 
 int local_open_source(LocalStore *self, const StoreSource *source, struct stat *st, LocalFacts *facts, GError **error)
 {
-    AutoFd fd = local_open(self, source->key, st, error);
+    g_auto(AutoFd) fd = local_open(self, source->key, st, error);
     if (fd < 0 || !local_facts_read(self, source->key, fd, st, facts, error) ||
         !check_etag(source->key, facts, source->if_match, error))
         return -1;
@@ -197,7 +197,7 @@ static gboolean local_copy(Store *store, const StoreSource *source, const char *
     g_auto(LocalFacts) old = {0}, facts = {0};
     guint64 at = 0;
     local_facts_set(&facts, how);
-    AutoFd fd = local_open_source(self, source, &st, &old, error);
+    g_auto(AutoFd) fd = local_open_source(self, source, &st, &old, error);
     if (fd < 0 || !local_prepare(self, error) || !local_temp_open(self, &temp, error))
         return FALSE;
     /* The bytes are the same, and so is the ETag: it is their hash, or made up for want of one. */
@@ -265,7 +265,7 @@ Store *store_local_new(const char *directory, GError **error)
         error_set_errno(error, errno, "cannot make the directory %s", shown);
         return NULL;
     }
-    AutoFd root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_auto(AutoFd) root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0) {
         error_set_errno(error, errno, "cannot open the directory %s", shown);
         return NULL;

@@ -37,7 +37,7 @@ static void sweep(int temp_fd)
     for (guint i = 0; i < dir_names_count(&names); i++) {
         struct stat st;
         const char *name = dir_names_get(&names, i);
-        AutoFd fd = openat(temp_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        g_auto(AutoFd) fd = openat(temp_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         if (fd >= 0 && fstat(fd, &st) == 0 && st.st_mtime < time(NULL) - LEFT_AFTER_SECONDS &&
             flock(fd, LOCK_EX | LOCK_NB) == 0)
             (void)unlinkat(temp_fd, name, 0);
@@ -46,10 +46,10 @@ static void sweep(int temp_fd)
 
 static gboolean open_own(LocalStore *self, int hidden_fd)
 {
-    AutoFd temp = make_directory(hidden_fd, "tmp");
-    AutoFd uploads = temp < 0 ? -1 : make_directory(hidden_fd, "uploads");
-    AutoFd facts = uploads < 0 ? -1 : make_directory(hidden_fd, "facts");
-    AutoFd lock =
+    g_auto(AutoFd) temp = make_directory(hidden_fd, "tmp");
+    g_auto(AutoFd) uploads = temp < 0 ? -1 : make_directory(hidden_fd, "uploads");
+    g_auto(AutoFd) facts = uploads < 0 ? -1 : make_directory(hidden_fd, "facts");
+    g_auto(AutoFd) lock =
         facts < 0 ? -1 : openat(hidden_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, LOCAL_FILE_MODE);
     if (lock < 0)
         return FALSE;
@@ -64,10 +64,10 @@ static gboolean open_own(LocalStore *self, int hidden_fd)
 
 gboolean local_prepare(LocalStore *self, GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->prepare);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->prepare);
     if (self->hidden_fd >= 0)
         return TRUE;
-    AutoFd hidden = make_directory(self->root_fd, LOCAL_HIDDEN);
+    g_auto(AutoFd) hidden = make_directory(self->root_fd, LOCAL_HIDDEN);
     if (hidden < 0 || !open_own(self, hidden))
         return error_set_errno(error, errno, "cannot write to %s", self->directory);
     self->hidden_fd = fd_steal(&hidden);
@@ -146,7 +146,7 @@ static gboolean move_aside(LocalStore *self, int parent_fd, const char *name, GE
                          name, self->directory);
     if (!good)
         return error_set_errno(error, saved, "cannot move the object %s in %s aside", name, self->directory);
-    AutoFd pieces = slash ? dir_open_parent(parent_fd, aside, &(const char *){NULL}, NULL) : -1;
+    g_auto(AutoFd) pieces = slash ? dir_open_parent(parent_fd, aside, &(const char *){NULL}, NULL) : -1;
     return (pieces < 0 || dir_sync(pieces, aside, error)) && dir_sync(parent_fd, self->directory, error);
 }
 
@@ -183,7 +183,7 @@ static gboolean make_parents(LocalStore *self, const char *path, GError **error)
 {
     g_autofree char *copy = g_strdup(path);
     g_autoptr(GError) local = NULL;
-    AutoFd current = -1;
+    g_auto(AutoFd) current = -1;
     char *slash = NULL;
     for (char *name = copy; (slash = strchr(name, '/')); name = slash + 1) {
         *slash = '\0';
@@ -319,7 +319,7 @@ static void prune(LocalStore *self, const char *path, int *changed_fd)
     while ((slash = strrchr(copy, '/'))) {
         *slash = '\0';
         const char *name = NULL;
-        AutoFd parent = dir_open_parent(self->root_fd, copy, &name, NULL);
+        g_auto(AutoFd) parent = dir_open_parent(self->root_fd, copy, &name, NULL);
         if (parent < 0 || unlinkat(parent, name, AT_REMOVEDIR) != 0)
             return;
         fd_clear(changed_fd);
@@ -348,7 +348,7 @@ static gboolean remove_at(LocalStore *self, const char *key, gboolean aside, int
 
 gboolean local_remove(LocalStore *self, const char *key, GError **error)
 {
-    AutoFd changed = -1;
+    g_auto(AutoFd) changed = -1;
     local_lock(self);
     gboolean good = remove_at(self, key, TRUE, &changed, error) && remove_at(self, key, FALSE, &changed, error);
     local_unlock(self);
@@ -359,10 +359,10 @@ gboolean local_remove(LocalStore *self, const char *key, GError **error)
 static int open_file(LocalStore *self, const char *path, struct stat *st)
 {
     const char *name = NULL;
-    AutoFd parent = dir_open_parent(self->root_fd, path, &name, NULL);
+    g_auto(AutoFd) parent = dir_open_parent(self->root_fd, path, &name, NULL);
     if (parent < 0)
         return -1;
-    AutoFd fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    g_auto(AutoFd) fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 || fstat(fd, st) != 0)
         return -1;
     if (S_ISREG(st->st_mode))

@@ -104,7 +104,7 @@ static char *read_text(LocalStore *self, const char *key, int fd, const struct s
         error_set_errno(error, errno, "cannot read the attributes of an object in %s", self->directory);
         return NULL;
     }
-    AutoFd directory = local_open_hidden(self, "facts");
+    g_auto(AutoFd) directory = local_open_hidden(self, "facts");
     if (directory < 0)
         return NULL;
     char name[NAME_LENGTH];

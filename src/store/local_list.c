@@ -94,7 +94,7 @@ static gboolean decode(int dir_fd, const char *name, guint8 type, const char *co
     if (depth >= PIECES_MAX)
         return TRUE;
     g_auto(DirNames) names = {0};
-    AutoFd fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    g_auto(AutoFd) fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT || error_set_errno(error, errno, "cannot list %s", name);
     if (!dir_names_read(fd, &names, NULL, error))
@@ -197,7 +197,7 @@ static int open_entry(LocalList *list, Level *level, const char *path, struct st
     if (level->fd < 0)
         level->fd = dir_open(list->store->root_fd, level->path, NULL);
     if (level->fd >= 0 && !name) {
-        AutoFd fd = openat(level->fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        g_auto(AutoFd) fd = openat(level->fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         if (fd >= 0 && fstat(fd, st) == 0 && S_ISREG(st->st_mode))
             return fd_steal(&fd);
     }
@@ -217,7 +217,7 @@ static int describe(LocalList *list, Level *level, const char *path, GError **er
         return 0;
     struct stat st;
     g_autoptr(GError) local = NULL;
-    AutoFd fd = open_entry(list, level, path, &st, &local);
+    g_auto(AutoFd) fd = open_entry(list, level, path, &st, &local);
     local_facts_clear(&list->facts);
     if (fd < 0 || !local_facts_read(list->store, key, fd, &st, &list->facts, &local)) {
         int result = local ? -1 : 0;

@@ -82,7 +82,7 @@ static gboolean read_upload(LocalStore *self, int uploads_fd, const char *id, Up
 static gboolean open_upload(LocalStore *self, const char *key, const char *id, Upload *upload, GError **error)
 {
     g_autoptr(GError) local = NULL;
-    AutoFd uploads = open_uploads(self);
+    g_auto(AutoFd) uploads = open_uploads(self);
     if (uploads >= 0 && is_id(id) && read_upload(self, uploads, id, upload, &local) && strcmp(upload->key, key) == 0)
         return TRUE;
     if (!local)
@@ -110,7 +110,7 @@ char *local_begin(Store *store, const char *key, const StorePut *how, GError **e
         local_failed(self, errno, "begin an upload of", key, error);
         return NULL;
     }
-    AutoFd fd = openat(self->uploads_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    g_auto(AutoFd) fd = openat(self->uploads_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
         local_failed(self, errno, "begin an upload of", key, error);
         return NULL;
@@ -191,7 +191,7 @@ gboolean local_copy_part(Store *store, const char *key, const char *id, guint nu
     g_auto(LocalFacts) facts = {0};
     if (!local_prepare(self, error) || !open_upload(self, key, id, &upload, error))
         return FALSE;
-    AutoFd fd = local_open_source(self, source, &st, &facts, error);
+    g_auto(AutoFd) fd = local_open_source(self, source, &st, &facts, error);
     if (fd < 0)
         return FALSE;
     if (offset > (guint64)st.st_size || length > (guint64)st.st_size - offset)
@@ -224,7 +224,8 @@ static gboolean join(LocalStore *self, const Upload *upload, const StorePart *pa
         char name[PART_NAME];
         struct stat st;
         (void)snprintf(name, sizeof name, "%05u-%s", parts[i].number, parts[i].etag);
-        AutoFd fd = is_hex_sum(parts[i].etag) ? openat(upload->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+        g_auto(AutoFd) fd =
+            is_hex_sum(parts[i].etag) ? openat(upload->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
         if (fd < 0)
             return error_set(error, BACKAPP_ERROR_CONFLICT, "part %u of the upload of %s is missing or another one",
                              parts[i].number, upload->key);
@@ -275,7 +276,7 @@ GPtrArray *local_list_uploads(Store *store, const char *prefix, GError **error)
     LocalStore *self = (LocalStore *)store;
     store_tally_request(&self->tally, STORE_REQUEST_LIST);
     g_autoptr(GPtrArray) uploads = store_uploads_new();
-    AutoFd fd = open_uploads(self);
+    g_auto(AutoFd) fd = open_uploads(self);
     g_auto(DirNames) names = {0};
     if (fd < 0)
         return g_steal_pointer(&uploads);
