@@ -16,8 +16,10 @@ void http_response_init(HttpResponse *response)
 
 void http_response_clear(HttpResponse *response)
 {
-    g_clear_pointer(&response->headers, g_ptr_array_unref);
-    g_clear_pointer(&response->body, g_byte_array_unref);
+    if (response->headers)
+        g_ptr_array_unref(response->headers);
+    if (response->body)
+        g_byte_array_unref(response->body);
     *response = (HttpResponse){0};
 }
 

@@ -116,7 +116,7 @@ static S3Keys *fetch(S3Credentials *credentials, GError **error)
     S3Keys *keys = source ? s3_source_fetch(source, &credentials->askers, &local) : NULL;
     if (keys)
         return keys;
-    if (!source || local->code == BACKAPP_ERROR_NOT_FOUND)
+    if (!source || !local || local->code == BACKAPP_ERROR_NOT_FOUND)
         error_set(error, BACKAPP_ERROR_DENIED,
                   "no credentials for S3: %s%s%s; set AWS_ACCESS_KEY_ID and "
                   "AWS_SECRET_ACCESS_KEY, or a profile",

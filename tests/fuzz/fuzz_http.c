@@ -68,6 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_autofree char *text = g_strndup((const char *)data, size);
     g_assert_true(http_parse_date(text) >= 0);
     g_autofree char *host = http_host_port(text);
+    g_assert_true(strlen(host) <= strlen(text) + strlen(":443"));
     hide_secrets(text);
     sort_query(text);
     g_autoptr(GString) encoded = g_string_new(NULL);

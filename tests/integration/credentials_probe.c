@@ -71,7 +71,7 @@ static void act(S3Credentials *credentials, const char *action, S3CredentialsVal
     } else if (strcmp(action, "cancel") == 0) {
         g_thread_unref(g_thread_new("cancel", cancel_later, NULL));
     } else if (g_str_has_prefix(action, "sleep=")) {
-        g_usleep((gulong)atoi(action + 6) * 1000);
+        g_usleep((gulong)g_ascii_strtoull(action + 6, NULL, 10) * 1000);
     } else if (strcmp(action, "threads") == 0) {
         GThread *threads[16];
         for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
