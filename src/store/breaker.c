@@ -13,7 +13,7 @@ typedef struct {
 static gboolean before(gpointer data, GError **error)
 {
     Breaker *breaker = data;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&breaker->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&breaker->lock);
     if (breaker->failures < breaker->limit)
         return TRUE;
     if (g_get_monotonic_time() >= breaker->until && !breaker->trying) {
@@ -27,7 +27,7 @@ static gboolean before(gpointer data, GError **error)
 static void after(gpointer data, const GError *failure)
 {
     Breaker *breaker = data;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&breaker->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&breaker->lock);
     breaker->trying = FALSE;
     /* That somebody stopped says nothing of the store. */
     if (error_is(failure, BACKAPP_ERROR_CANCELLED))

@@ -24,14 +24,14 @@ static int compare_keys(gconstpointer a, gconstpointer b, gpointer unused)
 
 static Version *version_ref(Version *version)
 {
-    g_ref_count_inc(&version->references);
+    atomic_fetch_add(&version->references, 1);
     return version;
 }
 
 static void version_unref(gpointer data)
 {
     Version *version = data;
-    if (!g_ref_count_dec(&version->references))
+    if (atomic_fetch_sub(&version->references, 1) > 1)
         return;
     g_clear_pointer(&version->bytes, g_bytes_unref);
     g_free(version->id);
@@ -86,7 +86,7 @@ char *memory_etag(const void *data, gsize length)
 Version *memory_version_new(GBytes *bytes, char *etag, const StorePut *how)
 {
     Version *version = g_new0(Version, 1);
-    g_ref_count_init(&version->references);
+    atomic_init(&version->references, 1);
     version->bytes = bytes;
     version->etag = etag;
     version->modified = g_get_real_time() / G_USEC_PER_SEC;

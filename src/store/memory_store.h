@@ -8,7 +8,7 @@
 
 /* One version of an object, or a delete marker. Never changed once it is in, but for its lock. */
 typedef struct {
-    grefcount references;
+    atomic_uint references;
     GBytes *bytes; /* NULL: a delete marker */
     char *id;      /* NULL: written while versions were not kept */
     char *etag, *storage_class, *mtime, *lock_mode;

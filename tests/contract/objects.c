@@ -425,6 +425,7 @@ static void test_counts(void **state)
     put_text(store, key, "0123456789");
     assert_text(store, key, "0123456789");
     g_autoptr(StoreObject) object = store_head(store, key, NULL, NULL);
+    assert_non_null(object);
     store_counts(store, &after);
     assert_true(after.requests[STORE_REQUEST_PUT] > before.requests[STORE_REQUEST_PUT]);
     assert_true(after.requests[STORE_REQUEST_GET] > before.requests[STORE_REQUEST_GET]);
