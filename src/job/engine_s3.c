@@ -6,6 +6,7 @@
 #include "job/json_name.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* One destination of a job and what came of it. */
 typedef struct {
@@ -324,6 +325,12 @@ typedef struct {
 static void run_second(gpointer user_data, int root_fd)
 {
     SecondStage *second = user_data;
+    Target *target = &second->target;
+    if (target->spec->options.dry_run && access(target->sources[0], F_OK) < 0) {
+        target->sink->warning(target->sink, "note", NULL,
+                              "there is no mirror yet, so the second stage has no plan: all of it would be uploaded");
+        return;
+    }
     second->began = TRUE;
     second->began_at = g_get_monotonic_time();
     (void)run_target_thread(&second->target);
