@@ -6,6 +6,7 @@ import http.client
 import re
 import ssl
 import urllib.parse
+import xml.sax.saxutils
 
 import sigv4
 
@@ -136,11 +137,11 @@ class S3Client:
                 return found
 
 
-def _text(xml, name):
-    found = re.search(f"<{name}>([^<]*)</{name}>", xml)
+def _text(answer, name):
+    found = re.search(f"<{name}>([^<]*)</{name}>", answer)
     if not found:
         return None
-    return found.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    return xml.sax.saxutils.unescape(found.group(1), {"&apos;": "'", "&quot;": '"'})
 
 
 def _loopback(host):

@@ -81,11 +81,18 @@ static gboolean is_plain_ascii(const char *name)
     return *name == '\0';
 }
 
+/* What a quote makes of the character behind it in a local name, as rclone reads it: another one. */
+static gboolean is_quotable(const char *text)
+{
+    return begins(text, QUOTE) || begins(text, WIDE_SLASH) || begins(text, NULL_SYMBOL);
+}
+
 /*
  * What rclone makes of a local name on its way to S3. Its local side takes wide slashes and dots and null symbols as
  * standing for the characters that a file name cannot have, its S3 side writes them so again: they stay as they are,
- * also quoted. A quote before anything else is doubled, a byte that is no UTF-8 becomes a quote and two hex digits.
- * rclone takes a doubled quote in a local name for a single one, so it has one key for both: here each has its own.
+ * also quoted, and so does a quoted quote. A byte that is no UTF-8 becomes a quote and two hex digits. A quote that
+ * quotes nothing is a name that rclone cannot read at all: here its bytes are written like those, so that it has a key
+ * of its own.
  */
 static void append_plain(const char *name, GString *out)
 {
@@ -94,17 +101,20 @@ static void append_plain(const char *name, GString *out)
         return;
     }
     while (*name != '\0') {
-        gssize step = 1;
         gunichar c = (guchar)*name < 0x80 ? (guchar)*name : g_utf8_get_char_validated(name, -1);
-        if (c == (gunichar)-1 || c == (gunichar)-2) {
-            g_string_append_printf(out, QUOTE "%02X", (guchar)*name);
-        } else {
-            step = g_utf8_next_char(name) - name;
-            if (begins(name, QUOTE) && !begins(name + step, WIDE_SLASH) && !begins(name + step, NULL_SYMBOL))
-                g_string_append(out, QUOTE);
-            g_string_append_len(out, name, step);
+        gboolean valid = c != (gunichar)-1 && c != (gunichar)-2;
+        gboolean is_quote = begins(name, QUOTE);
+        gssize length = valid ? g_utf8_next_char(name) - name : 1;
+        if (is_quote && is_quotable(name + length))
+            length += g_utf8_next_char(name + length) - (name + length);
+        else if (is_quote || !valid) {
+            for (gssize i = 0; i < length; i++)
+                g_string_append_printf(out, QUOTE "%02X", (guchar)name[i]);
+            name += length;
+            continue;
         }
-        name += step;
+        g_string_append_len(out, name, length);
+        name += length;
     }
 }
 
@@ -128,7 +138,7 @@ static void append_decoded(const char *segment, GString *out)
                 g_string_append_c(out, (char)byte);
             segment = behind + 2;
         } else if (behind != NULL && begins(behind, QUOTE)) {
-            g_string_append(out, QUOTE);
+            g_string_append(out, QUOTE QUOTE);
             segment = behind + QUOTE_BYTES;
         } else {
             g_string_append_c(out, *segment++);
