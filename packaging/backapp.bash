@@ -1,36 +1,67 @@
 # bash completion for backapp(1)
 
 _backapp_options() {
+    local selection="--exclude --include --one-file-system --exclude-caches --exclude-if-present --exclude-larger-than"
+    local mirror="--checksum --dry-run --keep-versions --inplace --verify --no-acls --no-xattrs --no-hard-links"
+    local s3="--trash --storage-class --class-for --s3-prefix --relist --relist-days --versions-keep --read-back --encrypt"
+    s3+=" --concurrency --sse --sse-kms-key --state-dir"
+    local stores="--endpoint --region --provider --profile --ca-file --path-style"
+    local safety="--max-delete --force --confirm" limits="--bwlimit --nice --ionice" shown="--json --verbose -v --help -h"
     case $1 in
-    mirror)
-        echo "--delete --exclude --include --checksum --dry-run --keep-versions --inplace --verify --no-acls" \
-            "--no-xattrs --no-hard-links --one-file-system --exclude-caches --exclude-if-present" \
-            "--exclude-larger-than --max-delete --force --confirm --bwlimit --nice --ionice --engine --jobs" \
-            "--recover --json --verbose -v --help -h"
+    mirror) echo "--delete $selection $mirror $safety $limits --engine --jobs --recover $shown" ;;
+    two-stage) echo "--only-s3 --delete $selection $mirror $s3 $stores $safety $limits --engine --jobs $shown" ;;
+    s3sync) echo "--delete $selection --checksum --dry-run --verify $s3 $stores $safety $limits $shown" ;;
+    restore)
+        echo "--to --at --conflict --delete --checksum --dry-run --no-acls --no-xattrs --thaw --thaw-tier --max-delete" \
+            "--force --concurrency $stores $limits $shown"
         ;;
-    verify) echo "--jobs --json --help -h" ;;
+    verify) echo "--jobs --read-back --concurrency --state-dir $stores $limits --json --help -h" ;;
+    store) echo "$stores --long -l --json --help -h" ;;
     *) echo "--help -h" ;;
+    esac
+}
+
+# The words that an option's value may be.
+_backapp_values() {
+    local classes="STANDARD STANDARD_IA INTELLIGENT_TIERING ONEZONE_IA GLACIER_IR GLACIER DEEP_ARCHIVE"
+    case $1 in
+    --engine) echo "native rsync" ;;
+    --ionice) echo "idle best-effort" ;;
+    --provider) echo "aws scaleway ovhcloud hetzner exoscale b2 wasabi r2 any" ;;
+    --storage-class) echo "$classes" ;;
+    --sse) echo "AES256 aws:kms" ;;
+    --conflict) echo "overwrite if-newer skip rename" ;;
+    --thaw-tier) echo "Standard Bulk Expedited" ;;
+    --at) echo "latest" ;;
     esac
 }
 
 _backapp() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
+    local commands="mirror two-stage s3sync restore verify store worker version help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "mirror verify worker version help --version --help -h" -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W "$commands --version --help -h" -- "$current")
         return
     fi
     case $previous in
-    --engine)
-        mapfile -t COMPREPLY < <(compgen -W "native rsync" -- "$current")
+    --engine | --ionice | --provider | --storage-class | --sse | --conflict | --thaw-tier | --at)
+        mapfile -t COMPREPLY < <(compgen -W "$(_backapp_values "$previous")" -- "$current")
         return
         ;;
-    --ionice)
-        mapfile -t COMPREPLY < <(compgen -W "idle best-effort" -- "$current")
+    --to | --state-dir)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$current")
+        return
+        ;;
+    --ca-file)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;
     --exclude | --include | --keep-versions | --exclude-if-present | --exclude-larger-than | --max-delete | \
-        --confirm | --bwlimit | --nice | --jobs)
+        --confirm | --bwlimit | --nice | --jobs | --trash | --class-for | --s3-prefix | --relist-days | \
+        --versions-keep | --concurrency | --sse-kms-key | --endpoint | --region | --profile | --thaw)
         return
         ;;
     esac
@@ -39,8 +70,16 @@ _backapp() {
         return
     fi
     case $command in
-    help) mapfile -t COMPREPLY < <(compgen -W "mirror verify worker version help" -- "$current") ;;
-    mirror | verify)
+    help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$current") ;;
+    store)
+        if [ "$COMP_CWORD" -eq 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W "test ls cat rm" -- "$current")
+            return
+        fi
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$current")
+        ;;
+    mirror | two-stage | s3sync | restore | verify)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         ;;

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """What is written about the program agrees with it: help, man page, completions, and the links of the guides."""
 
+import functools
+import json
 import os
 import pathlib
 import re
@@ -12,7 +14,8 @@ import unicodedata
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PACKAGING = ROOT / "packaging"
 BACKAPP = os.environ.get("BACKAPP", str(ROOT / "build" / "backapp"))
-COMMANDS = ["mirror", "verify", "worker", "version", "help"]
+COMMANDS = ["mirror", "two-stage", "s3sync", "restore", "verify", "store", "worker", "version", "help"]
+RUNS = COMMANDS[:6]  # those with options of their own
 
 
 class Skip(Exception):
@@ -26,11 +29,12 @@ def run(*argv, **options):
     return done.stdout
 
 
+@functools.lru_cache(maxsize=None)
 def help_options(command):
     """The options of `backapp help COMMAND` as {name: value name or ''}, short ones as names of their own."""
     options = {}
     for line in run(BACKAPP, "help", command).splitlines():
-        found = re.match(r"  (?:(-\w), )?(--[a-z-]+)(?: (\S+))?(?:  |$)", line)
+        found = re.match(r"  (?:(-\w), )?(--[a-z0-9-]+)(?: (\S+))?(?:  |$)", line)
         if found:
             options[found[2]] = found[3] or ""
             if found[1]:
@@ -60,7 +64,7 @@ def man_options(title):
 
 
 def test_help_lists_every_command():
-    listed = re.findall(r"^  ([a-z]+) ", run(BACKAPP, "help"), re.M)
+    listed = re.findall(r"^  ([a-z0-9-]+) ", run(BACKAPP, "help"), re.M)
     assert listed == COMMANDS, listed
     assert run(BACKAPP, "--help") == run(BACKAPP, "help") == run(BACKAPP, "-h")
     for command in COMMANDS:
@@ -75,9 +79,21 @@ def test_help_fits_a_terminal():
 
 
 def test_man_page_has_the_options():
-    for command, title in (("mirror", "OPTIONS OF MIRROR"), ("verify", "OPTIONS OF VERIFY")):
-        wanted, written = help_options(command), man_options(title)
-        assert wanted == written, f"{command}: help and man page differ in {set(wanted.items()) ^ set(written.items())}"
+    """Each has an entry in its command's section, or is named there as one that has it in another's."""
+    titles = {command: f"OPTIONS OF {command.upper()}" for command in RUNS}
+    entries = {command: man_options(title) for command, title in titles.items()}
+    stores = man_options("OPTIONS OF STORES")
+    assert entries["mirror"] == help_options("mirror"), set(entries["mirror"].items()) ^ set(help_options("mirror").items())
+    everything = {**entries["s3sync"], **entries["mirror"], **stores}
+    for command in RUNS[1:]:
+        wanted, section = help_options(command), man_section(titles[command])
+        named = set(re.findall(r"(?<![\w-])--?[a-z0-9][a-z0-9-]*", re.sub(r"\.SH .*", "", section)))
+        named |= {"-v"} if "--verbose" in named else set()
+        named |= {"-h"} if "--help" in named else set()
+        assert named == set(wanted), f"{command}: help and man page differ in {named ^ set(wanted)}"
+        for name, value in wanted.items():
+            written = entries[command].get(name, everything.get(name))
+            assert written == value, f"{command} {name}: its value is {value!r} in the help, {written!r} in the man page"
 
 
 def test_man_page_has_version_commands_and_codes():
@@ -128,16 +144,31 @@ def test_bash_completion():
     assert bash_complete("backapp", "help", "") == COMMANDS
     assert bash_complete("backapp", "mirror", "--engine", "") == ["native", "rsync"]
     assert bash_complete("backapp", "mirror", "--ionice", "i") == ["idle"]
+    assert bash_complete("backapp", "store", "") == ["test", "ls", "cat", "rm"]
+    assert bash_complete("backapp", "restore", "--conflict", "") == ["overwrite", "if-newer", "skip", "rename"]
     assert bash_complete("backapp", "mirror", "--exclude", "-") == []
-    for name, value in help_options("mirror").items():
-        if value:
-            assert "--delete" not in bash_complete("backapp", "mirror", name, ""), f"{name} takes a value"
+    for command in RUNS:
+        for name, value in help_options(command).items():
+            if value:
+                assert "--json" not in bash_complete("backapp", command, name, "-"), f"{command} {name} takes a value"
+
+
+def test_providers_are_the_table_s():
+    """Help, man page and completions name the providers that there are."""
+    with open(ROOT / "src" / "store" / "providers.json", encoding="utf-8") as file:
+        names = [provider["id"] for provider in json.load(file)["providers"]]
+    assert bash_complete("backapp", "s3sync", "--provider", "") == names
+    assert f"({' '.join(names)})" in (PACKAGING / "_backapp").read_text()
+    for text in (" ".join(run(BACKAPP, "help", "s3sync").split()), man_section("OPTIONS OF STORES")):
+        assert all(re.search(rf"\b{name}\b", text) for name in names), text
+    guide = (ROOT / "docs" / "guide" / "providers.md").read_text()
+    assert all(f"| `{name}` |" in guide for name in names)
 
 
 def zsh_options(text):
     """The options of one _arguments call, with their value if they take one."""
     options = {}
-    for name, value in re.findall(r"'\*?(--[a-z-]+)\[[^\]]*\](:?)", text):
+    for name, value in re.findall(r"'\*?(--[a-z0-9-]+)\[[^\]]*\](:?)", text):
         options[name] = bool(value)
     for names in re.findall(r"\{([^}]*)\}'\[", text):
         options.update(dict.fromkeys(names.split(","), False))
@@ -146,11 +177,14 @@ def zsh_options(text):
 
 def test_zsh_completion():
     text = (PACKAGING / "_backapp").read_text()
-    for command in ("mirror", "verify"):
+    groups = dict(re.findall(r"^    (\w+)=\((.*?)^    \)$", text, re.M | re.S))
+    groups.update(re.findall(r"^    (\w+)=\((.*)\)$", text, re.M))
+    for command in RUNS:
         body = re.search(rf"^_backapp_{command}\(\) \{{\n(.*?)^\}}", text, re.M | re.S)[1]
+        body += "".join(groups[name] + "\n" for name in re.findall(r"\$(\w+)", body))
         wanted = {name: bool(value) for name, value in help_options(command).items()}
         assert zsh_options(body) == wanted, f"{command}: {set(zsh_options(body).items()) ^ set(wanted.items())}"
-    assert re.findall(r"^        '([a-z]+):", text, re.M) == COMMANDS
+    assert re.findall(r"^        '([a-z0-9-]+):", text, re.M) == COMMANDS
 
 
 def test_zsh_completion_parses():
@@ -197,9 +231,9 @@ def test_guides_use_options_that_exist():
     wrong = []
     for path in markdown_files():
         text = path.read_text().replace("\\\n", " ")
-        for command, rest in re.findall(r"\bbackapp (mirror|verify)\b([^\n`]*)", text):
+        for command, rest in re.findall(rf"\bbackapp ({'|'.join(RUNS)})\b([^\n`]*)", text):
             known = help_options(command)
-            for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest.split(" #")[0]):
+            for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", rest.split(" #")[0].split(" && ")[0].split(" | ")[0]):
                 if option not in known:
                     wrong.append(f"{path.relative_to(ROOT)}: backapp {command} {option}")
     assert not wrong, "; ".join(wrong)
