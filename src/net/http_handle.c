@@ -5,8 +5,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define RECEIVE_BUFFER 262144L
-#define SEND_BUFFER    262144L
+#define RECEIVE_BUFFER 131072L
+#define SEND_BUFFER    131072L
 /* Servers and routers forget a silent connection after some minutes; a probe each minute keeps it. */
 #define KEEPALIVE_IDLE_S     60L
 #define KEEPALIVE_INTERVAL_S 20L
