@@ -9,8 +9,8 @@ build: ## Build the program: build/backapp (WERROR=1: warnings are errors, CC=cl
 	@tools/setup
 	@tools/build --program
 
-run: build ## Mirror a real directory and verify it (SOURCE=/some/dir DEST=/some/dir for your own)
-	@SOURCE='$(SOURCE)' DEST='$(DEST)' tools/run-demo
+run: build ## Back up a real directory in two stages (SOURCE=/some/dir DEST=/some/dir S3=s3://bucket/prefix for your own)
+	@SOURCE='$(SOURCE)' DEST='$(DEST)' S3='$(S3)' tools/run-demo
 
 test: ## Run all tests in their short form
 	@tools/setup --test
