@@ -259,30 +259,24 @@ static gboolean rename_in(const LocalTemp *temp, const Place *place, gboolean if
     return renameat(temp->directory_fd, temp->name, place->parent_fd, place->name) == 0;
 }
 
-/* One attempt under the lock. FALSE without an error: the parents have to be made first; *place says of what. */
+/* One attempt under the lock. FALSE without an error: begin anew, after the parents of *place were made. */
 static gboolean replace(LocalStore *self, const char *key, LocalTemp *temp, const LocalFacts *facts, gboolean if_absent,
                         Place *place, GError **error)
 {
-    if (!find_place(self, key, place)) {
-        if (errno != ENOENT && errno != ENOTDIR)
-            return local_failed(self, errno, "store", key, error);
-        return FALSE;
-    }
-    gboolean taken = if_absent && place->exists;
-    if (!taken) {
-        if (!local_facts_put_side(self, key, temp->fd, facts, error))
-            return FALSE;
-        if (rename_in(temp, place, if_absent)) {
-            temp->name[0] = '\0';
-            if (place->exists)
-                local_facts_drop_side(self, key, &place->old, temp->fd);
-            return TRUE;
-        }
-        taken = errno == EEXIST && if_absent;
-    }
-    if (taken)
+    if (!find_place(self, key, place))
+        return errno != ENOENT && errno != ENOTDIR && local_failed(self, errno, "store", key, error);
+    if (if_absent && place->exists)
         return local_failed(self, EEXIST, "store", key, error);
-    return local_failed(self, errno, "store", key, error);
+    if (!local_facts_put_side(self, key, temp->fd, facts, error))
+        return FALSE;
+    if (rename_in(temp, place, if_absent)) {
+        temp->name[0] = '\0';
+        if (place->exists)
+            local_facts_drop_side(self, key, &place->old, temp->fd);
+        return TRUE;
+    }
+    /* Directories are made without the lock: there is one now. */
+    return errno != EISDIR && errno != EEXIST && local_failed(self, errno, "store", key, error);
 }
 
 gboolean local_commit(LocalStore *self, const char *key, LocalTemp *temp, const LocalFacts *facts, gboolean if_absent,
