@@ -3,6 +3,7 @@
  * without a file system: it prints the options it was given as warnings with code "option".
  */
 #include "base/error.h"
+#include "engine/mirror/destination.h"
 #include "engine/mirror/mirror.h"
 #include "engine/mirror/rsync_engine.h"
 #include "engine/mirror/verify.h"
@@ -148,4 +149,16 @@ gboolean mirror_verify(const char *destination, const char *const *sources, guin
     stats->missing = g_str_has_suffix(destination, "/missing") ? 1 : 0;
     tell(sink, NULL, "jobs=%u sources=%s", jobs, sources ? sources[0] : NULL);
     return TRUE;
+}
+
+/* The worker's second stages are not tried with this engine. */
+gboolean mirror_hold(const char *destination, RunSink *sink, const CancelFlag *cancel, MirrorThen then,
+                     gpointer user_data, GError **error)
+{
+    return error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no mirror in %s", destination);
+}
+
+char **destination_source_folders(const char *const *sources, GError **error)
+{
+    return g_strsplit("", " ", 0);
 }
