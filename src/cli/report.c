@@ -133,7 +133,9 @@ static const char *describe_state(const Report *report)
         return "What was uploaded so far stays; the last restore point is as it was. Run it again to go on.";
     if (spec->type == JOB_RESTORE)
         return "What was restored so far stays; run it again to go on.";
-    if (spec->type == JOB_TWO_STAGE && (spec->options.s3.only_s3 || report->second_stage))
+    if (spec->type == JOB_TWO_STAGE && spec->options.s3.only_s3)
+        return "The mirror is as it was, and in the store the last restore point.";
+    if (spec->type == JOB_TWO_STAGE && report->second_stage)
         return "The mirror is complete. In the store the last restore point is as it was; --only-s3 goes on.";
     const char *destination = destination_path(report);
     if (!destination)

@@ -19,6 +19,7 @@ typedef struct {
     const char **sources;
     char **folders; /* below the prefix, one a source; "" if there is one source */
     S3syncStats stats;
+    gboolean is_mirror; /* the only source is the first stage's mirror */
     gboolean fine;
     GError *error;
 } Target;
@@ -40,6 +41,7 @@ static void fill_options(const Target *target, const S3syncClassRule *rules, S3s
     options->config_name = s3->config_name;
     options->state_dir = s3->state_dir;
     options->patterns = target->patterns;
+    options->is_mirror = target->is_mirror;
     options->one_file_system = job->one_file_system;
     options->exclude_caches = job->exclude_caches;
     options->exclude_if_present = job->exclude_if_present;
@@ -373,6 +375,11 @@ static void send_two_stages(const JobSpec *spec, const MirrorStats *mirror, cons
 static gboolean run_first(const JobSpec *spec, MirrorOptions *options, SecondStage *second, MirrorStats *stats,
                           GError **error)
 {
+    if (spec->options.s3.only_s3 && spec->options.dry_run) {
+        /* Holding the mirror writes to it. */
+        run_second(second, -1);
+        return TRUE;
+    }
     if (spec->options.s3.only_s3)
         return mirror_hold(options->destination, options->sink, options->cancel, run_second, second, error);
     options->then = run_second;
@@ -403,6 +410,7 @@ Event *engine_run_two_stage(const JobSpec *spec, Rate *rate, const CancelFlag *c
                                      .cancel = cancel,
                                      .sink = sink_run_sink(sink),
                                      .sources = mirror_source,
+                                     .is_mirror = TRUE,
                                      .folders = no_folder}};
     MirrorStats stats = {0};
     gboolean fine = run_first(spec, &options, &second, &stats, &error);

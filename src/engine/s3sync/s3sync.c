@@ -175,6 +175,7 @@ static gboolean make_plan(Sync *sync, GError **error)
                         .exclude_caches = options->exclude_caches,
                         .exclude_if_present = options->exclude_if_present,
                         .exclude_larger_than = options->exclude_larger_than,
+                        .is_mirror = options->is_mirror,
                         .metadata = TRUE,
                         .cancel = options->cancel,
                         .sink = options->sink};

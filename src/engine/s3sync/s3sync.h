@@ -21,6 +21,7 @@ typedef struct {
 
 typedef struct {
     const char *source;                 /* a directory */
+    gboolean is_mirror;                 /* the source is a mirror of ours: its own files are left out without a word */
     Store *store;                       /* the whole bucket or directory; the caller's */
     const char *prefix;                 /* of the destination, before dates are filled in; may be NULL */
     const char *s3_prefix;              /* the config's template; may be NULL */

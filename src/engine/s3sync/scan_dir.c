@@ -95,11 +95,19 @@ static gboolean put_failure(Visit *visit, const ScanName *name, const GError *wh
     return put_problem(visit, gone ? FOUND_VANISHED : FOUND_UNREADABLE, name, gone ? NULL : why->message, error);
 }
 
+/* What every mirror of ours has at its root. */
+static gboolean is_of_mirror(const char *name)
+{
+    return strcmp(name, ".backapp") == 0 || strcmp(name, ".backapp-destination") == 0;
+}
+
 /* Takes part by name: what does not is said or silent. */
 static gboolean is_wanted_by_name(Visit *visit, const ScanName *name, gboolean *good, GError **error)
 {
     gboolean at_root = walk_dir_path(visit->dir)[0] == '\0';
     *good = TRUE;
+    if (at_root && visit->options->is_mirror && is_of_mirror(name->name))
+        return FALSE;
     if (at_root && names_is_own_root(name->name)) {
         *good = put_problem(visit, FOUND_SKIPPED, name,
                             "names that begin with .backapp, and .trash, at a source's root are BackApp's own and are "
