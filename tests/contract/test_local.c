@@ -1,5 +1,6 @@
 #include "../unit/fs/scratch.h"
 
+#include "crypto/digest.h"
 #include "fs/atomic.h"
 #include "store/drivers.h"
 
@@ -312,6 +313,62 @@ static void test_processes_exclude_each_other(void **state)
     assert_int_equal(won, 20);
 }
 
+#define KILLED_BYTES 300000
+
+/* Writes objects of one byte value each for ever, and parts. */
+static int write_for_ever(Scratch *scratch)
+{
+    g_autoptr(Store) store = store_local_new(scratch->path, NULL);
+    g_autofree guint8 *data = g_malloc(KILLED_BYTES);
+    for (guint i = 0;; i++) {
+        memset(data, (int)('a' + i % 26), KILLED_BYTES);
+        StoreBody body = {.data = data, .length = KILLED_BYTES};
+        CHECK(store_put(store, "d/k", &body, NULL, NULL, NULL));
+        CHECK(store_put(store, i % 2 ? "e" : "e/f", &body, NULL, NULL, NULL));
+        CHECK(store_delete(store, i % 2 ? "e/f" : "e", NULL, NULL));
+    }
+}
+
+static void assert_whole(Store *store, const char *key)
+{
+    g_autoptr(StoreObject) object = NULL;
+    g_autoptr(GBytes) bytes = store_get_bytes(store, key, NULL, 2 * KILLED_BYTES, &object, NULL);
+    if (!bytes)
+        return;
+    const guint8 *data = g_bytes_get_data(bytes, NULL);
+    assert_int_equal(g_bytes_get_size(bytes), KILLED_BYTES);
+    assert_true(memcmp(data, data + 1, KILLED_BYTES - 1) == 0);
+    /* Its ETag is that of its bytes, not one made up. */
+    g_autofree char *sum = digest_sha256_hex(data, KILLED_BYTES);
+    assert_string_equal(object->etag, sum);
+}
+
+static void test_a_kill_leaves_whole_objects(void **state)
+{
+    Scratch *scratch = *state;
+    for (guint i = 0; i < 12; i++) {
+        (void)fflush(NULL);
+        pid_t pid = fork();
+        if (pid == 0) {
+            (void)alarm(30);
+            _exit(write_for_ever(scratch));
+        }
+        assert_true(pid > 0);
+        g_usleep(10000 + i * 3371);
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        int status = 0;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status));
+        g_autoptr(Store) store = open_local(scratch);
+        assert_whole(store, "d/k");
+        assert_whole(store, "e");
+        assert_whole(store, "e/f");
+        g_autofree char *keys = list_keys(store);
+        assert_true(strlen(keys) <= strlen("d/k e e/f"));
+        put(store, "after", "x");
+    }
+}
+
 static void test_opening(void **state)
 {
     Scratch *scratch = *state;
@@ -352,6 +409,7 @@ int main(void)
         SCRATCH_TEST(test_a_full_disk),
         SCRATCH_TEST(test_a_store_that_may_only_be_read),
         SCRATCH_TEST(test_processes_exclude_each_other),
+        SCRATCH_TEST(test_a_kill_leaves_whole_objects),
         SCRATCH_TEST(test_opening),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
