@@ -366,6 +366,7 @@ static void test_a_kill_leaves_whole_objects(void **state)
         g_autofree char *keys = list_keys(store);
         assert_true(strlen(keys) <= strlen("d/k e e/f"));
         put(store, "after", "x");
+        assert_true(store_delete(store, "after", NULL, NULL));
     }
 }
 
