@@ -301,6 +301,8 @@ LockObject *lock_object_take(Store *store, RunSink *sink, GError **error)
 
 gboolean lock_object_check(LockObject *lock, GError **error)
 {
+    if (lock == NULL)
+        return TRUE;
     pthread_mutex_lock(&lock->mutex);
     gboolean lost = lock->lost;
     pthread_mutex_unlock(&lock->mutex);

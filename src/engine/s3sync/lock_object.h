@@ -17,7 +17,7 @@ gboolean lock_object_look(Store *store, GError **error);
 /* Takes the lock, saying whose it takes over. LOCKED if somebody else has it. The store must outlive it. */
 LockObject *lock_object_take(Store *store, RunSink *sink, GError **error);
 
-/* FALSE with LOCKED once it was found to be another's. Asks nothing of the store. */
+/* FALSE with LOCKED once it was found to be another's. Asks nothing of the store. NULL is nobody's: TRUE. */
 gboolean lock_object_check(LockObject *lock, GError **error);
 
 /* Gives it back (what fails then is left to time) and frees. NULL is a no-op. */

@@ -78,9 +78,11 @@ static int has_objects(Store *bucket, const char *prefix, GError **error)
     return list != NULL ? store_list_next(list, &object, error) : -1;
 }
 
-/* The prefix of the last complete run, as it was remembered. NULL if there is none. */
-static char *remembered(const S3syncOptions *options, const char *common)
+char *place_last(const S3syncOptions *options, const char *common)
 {
+    if (options->state_dir == NULL)
+        return NULL;
+
     g_autofree char *name = file_name(options->store, common, ".last");
     g_auto(AutoFd) fd = open(options->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     char *text = NULL;
@@ -94,7 +96,7 @@ static char *remembered(const S3syncOptions *options, const char *common)
 static gboolean find_base(const S3syncOptions *options, const char *common, const char *prefix, char **found,
                           GError **error)
 {
-    g_autofree char *last = remembered(options, common);
+    g_autofree char *last = place_last(options, common);
     if (last != NULL && g_str_equal(last, prefix))
         return TRUE; /* this date is complete already: what it lacks is new */
     int got = last != NULL ? has_root(options->store, last, error) : 0;

@@ -19,6 +19,9 @@ gboolean place_base(const S3syncOptions *options, const char *common, const char
 gboolean place_done(const S3syncOptions *options, const char *common, const char *prefix, const char *base_prefix,
                     GError **error);
 
+/* The prefix of the last complete run, as it was remembered. NULL if there is none; the caller frees. */
+char *place_last(const S3syncOptions *options, const char *common);
+
 /* The run's prefixes. The caller frees *prefix and *common. */
 gboolean place_prefix(const S3syncOptions *options, gint64 time, char **prefix, char **common, gboolean *dated,
                       GError **error);

@@ -9,6 +9,7 @@
 
 #include "engine/s3sync/buffers.h"
 #include "engine/s3sync/catalogue.h"
+#include "engine/s3sync/lock_object.h"
 #include "engine/s3sync/names.h"
 #include "engine/s3sync/plan.h"
 #include "engine/s3sync/s3sync.h"
@@ -30,6 +31,7 @@ typedef struct {
     const S3Names *names;
     const guint8 *content_key; /* NULL: contents are not encrypted */
     gint64 time;               /* when the run began, seconds since 1970 */
+    LockObject *locked;        /* NULL until something is to be changed */
     Workers *workers;
     Buffers *buffers;
     char *trash; /* ".trash/TIME/": where replaced and deleted objects go first; NULL: nowhere */

@@ -36,7 +36,6 @@ typedef struct {
     Catalogue *catalogue, *base;
     S3Names *names;
     char *generation; /* what the bucket said when the plan was made, or got then */
-    LockObject *lock;
     S3Plan *plan;
     ScanStats scan;
 } Sync;
@@ -69,7 +68,7 @@ static void sync_clear(Sync *sync)
     g_mutex_clear(&run->lock);
     s3plan_free(sync->plan);
     scan_stats_clear(&sync->scan);
-    lock_object_release(sync->lock);
+    lock_object_release(sync->run.locked);
     catalogue_free(sync->catalogue);
     catalogue_free(sync->base);
     names_free(sync->names);
@@ -81,14 +80,19 @@ static void sync_clear(Sync *sync)
     g_free(sync->base_prefix);
 }
 
-/* Where it goes, below what prefix, with which keys. */
-static gboolean open_place(Sync *sync, GError **error)
+/* Where it goes, below what prefix (newest: of dated ones the last that was completed), with which keys. */
+static gboolean open_place(Sync *sync, gboolean newest, GError **error)
 {
     const S3syncOptions *options = sync->options;
     S3Run *run = &sync->run;
     gint64 time = options->time > 0 ? options->time : run->time;
     if (!place_prefix(options, time, &sync->prefix, &sync->common, &sync->dated, error))
         return FALSE;
+    if (sync->dated && newest) {
+        char *last = place_last(options, sync->common);
+        g_free(last != NULL ? sync->prefix : NULL);
+        sync->prefix = last != NULL ? last : sync->prefix;
+    }
     sync->store = store_prefix_borrow(options->store, sync->prefix);
     sync->stats->s3_path = g_strdup(sync->store->url);
     if (options->master_key != NULL) {
@@ -212,9 +216,9 @@ static gboolean has_work(const S3PlanCounts *counts)
 static gboolean take_lock(Sync *sync, gboolean *stale, GError **error)
 {
     *stale = FALSE;
-    if (sync->lock == NULL)
-        sync->lock = lock_object_take(sync->store, sync->options->sink, error);
-    if (sync->lock == NULL)
+    if (sync->run.locked == NULL)
+        sync->run.locked = lock_object_take(sync->store, sync->options->sink, error);
+    if (sync->run.locked == NULL)
         return FALSE;
     g_autofree char *now = NULL;
     if (!read_generation(sync, &now, error))
@@ -290,7 +294,7 @@ static gboolean change_objects(Sync *sync, GError **error)
         return FALSE;
     s3run_stage(run, "s3-sync", counts->uploads + counts->checks + counts->touches + counts->copies + counts->deletes,
                 counts->upload_bytes + counts->copy_bytes);
-    return transfer_run(run, sync->plan, error) && lock_object_check(sync->lock, error) &&
+    return transfer_run(run, sync->plan, error) && lock_object_check(sync->run.locked, error) &&
            (counts->deletes == 0 || transfer_delete(run, sync->plan, sync->versioned, error)) &&
            catalogue_flush(sync->catalogue, error);
 }
@@ -323,9 +327,9 @@ static gboolean commit(Sync *sync, gboolean *stale, GError **error)
         return FALSE;
     if (!changed)
         return TRUE;
-    if (sync->lock == NULL && (!take_lock(sync, stale, error) || *stale))
+    if (sync->run.locked == NULL && (!take_lock(sync, stale, error) || *stale))
         return *stale;
-    return lock_object_check(sync->lock, error) && tree_writer_commit(writer, &root, NULL, error);
+    return lock_object_check(sync->run.locked, error) && tree_writer_commit(writer, &root, NULL, error);
 }
 
 static gboolean set_number(Catalogue *catalogue, const char *name, gint64 number, GError **error)
@@ -348,7 +352,7 @@ static gboolean housekeep(Sync *sync, GError **error)
 {
     gboolean due = FALSE;
     gboolean stale = FALSE;
-    if (!housekeep_due(&sync->run, sync->lock != NULL, &due, error))
+    if (!housekeep_due(&sync->run, sync->run.locked != NULL, &due, error))
         return FALSE;
     return !due || (take_lock(sync, &stale, error) && housekeep_run(&sync->run, error));
 }
@@ -469,9 +473,10 @@ gboolean s3sync_run(const S3syncOptions *options, S3syncStats *stats, GError **e
     sync.run.root_fd = open(options->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     gboolean good =
         sync.run.root_fd >= 0 || error_set_errno(error, errno, "cannot open the source %s", options->source);
-    good = good && open_place(&sync, error) && run_phases(&sync, error);
+    good = good && open_place(&sync, FALSE, error) && run_phases(&sync, error);
     if (sync.catalogue != NULL && !good)
         (void)catalogue_flush(sync.catalogue, NULL); /* what was stored is known to the next run; else it looks */
+    g_clear_pointer(&sync.run.locked, lock_object_release);
     fill_done(&sync);
     stats->duration = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
     sync_clear(&sync);
@@ -484,7 +489,7 @@ gboolean s3sync_verify(const S3syncOptions *options, S3syncStats *stats, GError 
     Sync sync;
     *stats = (S3syncStats){0};
     sync_init(&sync, options, stats);
-    gboolean good = open_place(&sync, error) && verify(&sync, options->read_back, error);
+    gboolean good = open_place(&sync, options->time == 0, error) && verify(&sync, options->read_back, error);
     fill_done(&sync);
     stats->duration = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
     sync_clear(&sync);

@@ -85,7 +85,7 @@ void s3sync_options_default(S3syncOptions *options);
 gboolean s3sync_run(const S3syncOptions *options, S3syncStats *stats, GError **error);
 
 /* Compares what the newest root names with the store: by list, or (read_back) by reading every object. Damaged and missing
- * ones are warnings and counted. */
+ * ones are warnings and counted. Of dated prefixes that of options->time; 0: the last one that was completed here. */
 gboolean s3sync_verify(const S3syncOptions *options, S3syncStats *stats, GError **error);
 
 void s3sync_stats_clear(S3syncStats *stats);

@@ -9,9 +9,6 @@
 #include "engine/s3sync/source.h"
 #include "engine/s3sync/upload.h"
 
-/* A further name of a file this large is copied inside the store; smaller ones are read from the cache faster. */
-#define LINK_MIN_SIZE (1024 * 1024)
-
 char *transfer_key(const S3Run *run, const char *path)
 {
     g_autoptr(GString) key = g_string_new(NULL);
@@ -35,8 +32,7 @@ typedef struct {
 
 static gboolean is_deferred(const Dispatch *dispatch, const S3PlanItem *item)
 {
-    return item->op == S3PLAN_UPLOAD && item->entry.link != NULL && item->entry.meta.size >= LINK_MIN_SIZE &&
-           store_can(dispatch->run->store, STORE_COPY);
+    return s3plan_is_link_copy(item) && store_can(dispatch->run->store, STORE_COPY);
 }
 
 /* The directory that holds the job's file. NULL if it cannot be opened: errno says why. */
@@ -88,7 +84,8 @@ static gboolean dispatch_all(Dispatch *dispatch, S3Plan *plan, gboolean links, G
             continue;
         gboolean deferred = is_deferred(dispatch, &item);
         dispatch->deferred = dispatch->deferred || deferred;
-        if (deferred == links && !dispatch_item(dispatch, &item, error))
+        if (!lock_object_check(dispatch->run->locked, error) ||
+            (deferred == links && !dispatch_item(dispatch, &item, error)))
             return FALSE;
     }
     return got >= 0;
@@ -109,13 +106,23 @@ gboolean transfer_run(S3Run *run, S3Plan *plan, GError **error)
 
 gboolean transfer_delete(S3Run *run, S3Plan *plan, gboolean versioned, GError **error)
 {
+    /* What could not be stored may be what an object was renamed to. */
+    if (atomic_load(&run->skipped) > 0) {
+        s3run_note(run, NULL, "nothing was deleted, because some files could not be stored");
+        return TRUE;
+    }
     g_autoptr(Removal) removal = removal_new(run, versioned);
     g_autoptr(S3PlanReader) reader = s3plan_reader_new(plan);
     S3PlanItem item;
     int got = 0;
     while (s3run_goes_on(run) && (got = s3plan_reader_next(reader, &item, error)) > 0) {
-        if (item.op == S3PLAN_DELETE)
-            removal_add(removal, &item);
+        if (item.op != S3PLAN_DELETE)
+            continue;
+        if (!lock_object_check(run->locked, error)) {
+            got = -1;
+            break;
+        }
+        removal_add(removal, &item);
     }
     removal_finish(removal);
     return got >= 0 && s3run_result(run, error);

@@ -311,6 +311,13 @@ static void test_dates(void **state)
     assert_int_equal(scene->stats.files_copied, 9);
     assert_int_equal(scene->stats.bytes_uploaded, 0);
     scene_check(scene, "mirror/daily/2023-11-17/");
+    /* Verified is the date that was completed last, not today's. */
+    S3syncStats stats = {0};
+    scene->options.time = 0;
+    assert_true(s3sync_verify(&scene->options, &stats, NULL));
+    assert_int_equal(stats.verified, 9);
+    assert_true(g_str_has_suffix(stats.s3_path, "2023-11-17/"));
+    s3sync_stats_clear(&stats);
 }
 
 static void test_refusals(void **state)

@@ -112,6 +112,7 @@ static void test_changed_while_read(void **state)
 {
     for (guint twice = 0; twice < 2; twice++) {
         Scene *scene = *state;
+        scene->options.concurrency = 1;
         scene_file(scene, "busy", 17 * MIB, 1 + twice, 1600000000 + twice);
         const StoreOps *ops = scene->store->ops;
         part_ops = *ops;
