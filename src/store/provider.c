@@ -188,16 +188,19 @@ GArray *provider_parse(const char *json, gsize length, GError **error)
     return NULL;
 }
 
+static gpointer parse_built_in(gpointer unused)
+{
+    g_autoptr(GError) error = NULL;
+    GArray *table = provider_parse((const char *)providers_json, providers_json_length, &error);
+    if (!table)
+        g_error("the built-in table of providers is broken: %s", error->message);
+    return table;
+}
+
 const Provider *provider_table(guint *count)
 {
-    static GArray *table;
-    if (g_once_init_enter(&table)) {
-        g_autoptr(GError) error = NULL;
-        GArray *parsed = provider_parse((const char *)providers_json, providers_json_length, &error);
-        if (!parsed)
-            g_error("the built-in table of providers is broken: %s", error->message);
-        g_once_init_leave(&table, parsed);
-    }
+    static GOnce once = G_ONCE_INIT;
+    const GArray *table = g_once(&once, parse_built_in, NULL);
     if (count)
         *count = table->len;
     return &g_array_index(table, Provider, 0);

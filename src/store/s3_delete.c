@@ -121,7 +121,9 @@ static gboolean send_batch(Batch *batch, const GString *document, GError **error
     const GByteArray *said = answer.http.body;
     gboolean good = !said || said->len == 0 || s3_xml_parse(said->data, said->len, &handler, batch, error);
     clear_words(batch);
-    g_clear_pointer(&batch->by_name, g_hash_table_unref);
+    if (batch->by_name)
+        g_hash_table_unref(batch->by_name);
+    batch->by_name = NULL;
     return good;
 }
 

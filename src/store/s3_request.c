@@ -38,7 +38,8 @@ typedef struct {
 static void attempt_clear(Attempt *attempt)
 {
     s3_credentials_value_clear(&attempt->value);
-    g_clear_pointer(&attempt->place, s3_place_unref);
+    s3_place_unref(attempt->place);
+    attempt->place = NULL;
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Attempt, attempt_clear)
 

@@ -51,8 +51,10 @@ static StorePut how_of(const Call *call)
 /* By address: the call that sets it and its value would be arguments in no certain order. */
 static gboolean said(gboolean good, GError **error)
 {
-    if (!good)
+    if (!good && *error)
         printf("%s %s\n", error_code_name((BackappError)(*error)->code), (*error)->message);
+    else if (!good)
+        printf("failed without an error\n");
     g_clear_error(error);
     return good;
 }
@@ -320,7 +322,7 @@ int main(int count, char **arguments)
         if (slot)
             *slot = value;
         if (strcmp(name, "path-style") == 0)
-            options.path_style = atoi(value);
+            options.path_style = strcmp(value, "1") == 0;
     }
     g_autoptr(GError) error = NULL;
     g_autoptr(Store) store = store_s3_new(bucket, prefix, &options, &error);
