@@ -77,9 +77,9 @@ static void allow_store(Confine *confine, const JobStore *store, guint access)
         allow_keys(confine, store);
         return;
     }
-    if (g_str_has_prefix(path, "file://"))
-        path += strlen("file://");
-    allow_destination(confine, path, access);
+    /* In a URL a blank, for one, is written %20. */
+    g_autofree char *decoded = g_str_has_prefix(path, "file:") ? g_filename_from_uri(path, NULL, NULL) : NULL;
+    allow_destination(confine, decoded ? decoded : path, access);
 }
 
 Confine *worker_confine_rules(const JobSpec *spec, gboolean remote)

@@ -80,9 +80,51 @@ static void XMLCALL on_doctype(void *data, const XML_Char *name, const XML_Char 
     fail(data, "has a document type, which is refused");
 }
 
+/* XML cannot hold some characters that a key can; servers put them into their answers all the same. */
+static gboolean is_forbidden(guint64 c)
+{
+    return (c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0xFFFE || c == 0xFFFF ||
+           (c >= 0xD800 && c < 0xE000);
+}
+
+/* The length of what begins at data[0] and is such a character, as bytes or as a reference; 0 if it is none. */
+static gsize forbidden_length(const guchar *data, gsize length)
+{
+    if (is_forbidden(data[0]))
+        return 1;
+    if (length >= 3 && data[0] == 0xEF && data[1] == 0xBF && data[2] >= 0xBE)
+        return 3;
+    if (length < 4 || data[0] != '&' || data[1] != '#')
+        return 0;
+    gboolean hex = data[2] == 'x';
+    gsize at = hex ? 3 : 2;
+    guint64 number = 0;
+    for (; at < MIN(length, 12) && g_ascii_isxdigit((char)data[at]); at++)
+        number = number * (hex ? 16 : 10) + (guint64)g_ascii_xdigit_value((char)data[at]);
+    return at < length && data[at] == ';' && is_forbidden(number) ? at + 1 : 0;
+}
+
+/* The document with question marks, as many bytes, in place of what would make it no XML; NULL if there is nothing of it.
+ * Lists ask for encoded keys and are not concerned; elsewhere a key is only an echo of ours. */
+static char *readable(const void *data, gsize length)
+{
+    const guchar *from = data;
+    char *copy = NULL;
+    for (gsize at = 0, bad = 0; at<length; at += bad> 0 ? bad : 1) {
+        bad = forbidden_length(from + at, length - at);
+        if (bad > 0 && !copy)
+            copy = g_memdup2(data, length);
+        if (bad > 0)
+            memset(copy + at, '?', bad);
+    }
+    return copy;
+}
+
 gboolean s3_xml_parse(const void *data, gsize length, const S3XmlHandler *handler, gpointer user_data, GError **error)
 {
     Reader reader = {.handler = handler, .user_data = user_data};
+    g_autofree char *copy = readable(data, length);
+    data = copy ? copy : data;
     reader.parser = XML_ParserCreate(NULL);
     if (!reader.parser)
         return error_set(error, BACKAPP_ERROR_INTERNAL, "no memory to read an XML answer");

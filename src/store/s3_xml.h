@@ -21,7 +21,8 @@ typedef struct {
                       GError **error);
 } S3XmlHandler;
 
-/* Reads a whole document. CORRUPT if it is not well formed, beyond a bound, or has a document type. */
+/* Reads a whole document. CORRUPT if it is not well formed, beyond a bound, or has a document type. What XML cannot hold
+ * (servers echo such keys) is read as question marks. */
 gboolean s3_xml_parse(const void *data, gsize length, const S3XmlHandler *handler, gpointer user_data, GError **error);
 
 /* The text of the first element at depth 2 with this name, or NULL if there is none or it cannot be read. For answers

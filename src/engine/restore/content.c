@@ -116,16 +116,17 @@ static gboolean is_zero(const guint8 *data, gsize length)
     return data[0] == 0 && memcmp(data, data + 1, length - 1) == 0;
 }
 
-/* Writes what is not zero; the rest becomes holes when the file gets its length. */
+/* Writes what is not zero; the rest becomes holes when the file gets its length. What arrives ends anywhere, so a piece of
+ * a block is looked at like a whole one. */
 static gboolean write_content(Transfer *transfer, const guint8 *data, gsize length, GError **error)
 {
     while (length > 0) {
         gsize piece = MIN(length, BLOCK - (gsize)(transfer->offset % BLOCK));
-        gboolean hole = piece == BLOCK && is_zero(data, piece);
+        gboolean hole = is_zero(data, piece);
         /* As much as can be written, or left out, at once. */
         while (piece < length) {
             gsize next = MIN(length - piece, BLOCK);
-            if ((next == BLOCK && is_zero(data + piece, next)) != hole)
+            if (is_zero(data + piece, next) != hole)
                 break;
             piece += next;
         }

@@ -64,7 +64,7 @@ static gboolean same_metadata(RestoreRun *run, int dir_fd, const char *base, con
     return TRUE;
 }
 
-static Existing policy(const RestoreRun *run, const S3Entry *entry, const FileMeta *have)
+Existing existing_policy(const RestoreRun *run, const S3Entry *entry, const FileMeta *have)
 {
     const FileMeta *want = &entry->meta;
     switch (run->options->conflict) {
@@ -82,12 +82,13 @@ static Existing policy(const RestoreRun *run, const S3Entry *entry, const FileMe
     return EXISTING_REPLACE;
 }
 
-gboolean existing_compare(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, guint64 linked,
-                          Existing *existing, GError **error)
+gboolean existing_compare(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, const guint64 *inode,
+                          Existing *existing, FileMeta *have, GError **error)
 {
-    FileMeta have;
+    FileMeta found;
+    have = have ? have : &found;
     g_autoptr(GError) local = NULL;
-    if (!meta_read(dir_fd, base, &have, &local)) {
+    if (!meta_read(dir_fd, base, have, &local)) {
         if (error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
             *existing = EXISTING_NONE;
             return TRUE;
@@ -95,20 +96,18 @@ gboolean existing_compare(RestoreRun *run, int dir_fd, const char *base, const S
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
-    if (S_ISDIR(entry->meta.mode) && S_ISDIR(have.mode)) {
+    if (S_ISDIR(entry->meta.mode) && S_ISDIR(have->mode)) {
         *existing = EXISTING_META;
         return TRUE;
     }
     gboolean right = FALSE;
-    if (!same_thing(run, dir_fd, base, entry, &have, &right, error))
+    if (!same_thing(run, dir_fd, base, entry, have, &right, error))
         return FALSE;
-    if (right && linked != 0 && linked != have.ino)
-        right = FALSE;
-    if (!right) {
-        *existing = policy(run, entry, &have);
+    if (!right || (inode && *inode != have->ino)) {
+        *existing = existing_policy(run, entry, have);
         return TRUE;
     }
-    if (!same_metadata(run, dir_fd, base, entry, &have, &right, error))
+    if (!same_metadata(run, dir_fd, base, entry, have, &right, error))
         return FALSE;
     *existing = right ? EXISTING_RIGHT : EXISTING_META;
     return TRUE;

@@ -14,10 +14,13 @@ typedef enum {
     EXISTING_LEAVE,   /* it differs and stays, as the conflict policy says */
 } Existing;
 
-/* Looks at `base` in dir_fd. linked: inode number that a further name must have, 0 if that is not asked. FALSE on an I/O
- * error. */
-gboolean existing_compare(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, guint64 linked,
-                          Existing *existing, GError **error);
+/* Looks at `base` in dir_fd. inode: the number that a further name must have, NULL if that is not asked. *have (may be
+ * NULL) gets the metadata of what is there, if something is. FALSE on an I/O error. */
+gboolean existing_compare(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, const guint64 *inode,
+                          Existing *existing, FileMeta *have, GError **error);
+
+/* What the conflict policy says of something that is there and differs. */
+Existing existing_policy(const RestoreRun *run, const S3Entry *entry, const FileMeta *have);
 
 /* The attributes of an entry; NULL with CORRUPT. Freed with attrs_free. */
 const Attrs *existing_entry_attrs(const S3Entry *entry, GError **error);

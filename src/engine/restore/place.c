@@ -154,8 +154,12 @@ gboolean place_dir_metadata(RestoreRun *run, const RestoreItem *item, GError **e
     return settle(run, path, "metadata", local, error);
 }
 
+/* A file without a name leaves nothing behind if this process is killed; where there is none, one with a name. */
 static int make_temp(int dir_fd, Temp *temp, GError **error)
 {
+    int unnamed = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (unnamed >= 0)
+        return unnamed;
     for (guint i = 0; i < TEMP_TRIES; i++) {
         temp_name(temp->name, sizeof temp->name);
         int fd = openat(dir_fd, temp->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -190,6 +194,22 @@ static const char *trouble_code(gboolean cold, const GError *error)
     return error_is(error, BACKAPP_ERROR_NOT_FOUND) ? "missing" : "unwritable";
 }
 
+/* Gives a file without a name its temporary one, just before it gets its own. */
+static gboolean name_temp(int dir_fd, int fd, Temp *temp, GError **error)
+{
+    char path[64];
+    if (temp->there)
+        return TRUE;
+    g_snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    for (guint i = 0; i < TEMP_TRIES && !temp->there; i++) {
+        temp_name(temp->name, sizeof temp->name);
+        temp->there = linkat(AT_FDCWD, path, dir_fd, temp->name, AT_SYMLINK_FOLLOW) == 0;
+        if (!temp->there && errno != EEXIST)
+            break;
+    }
+    return temp->there || error_set_errno(error, errno, "cannot give a file its name");
+}
+
 static gboolean fill_and_place(RestoreRun *run, const RestoreItem *item, gboolean *cold, GError **error)
 {
     const char *base;
@@ -200,7 +220,8 @@ static gboolean fill_and_place(RestoreRun *run, const RestoreItem *item, gboolea
     g_auto(AutoFd) fd = make_temp(dir_fd, &temp, error);
     gboolean fine = fd >= 0 && content_fetch(run, &item->entry, fd, cold, error) &&
                     give_metadata(run, dir_fd, temp.name, fd, &item->entry, error) &&
-                    fd_close(&fd, item->entry.path, error) && move_in(run, dir_fd, &temp, base, item, error);
+                    name_temp(dir_fd, fd, &temp, error) && fd_close(&fd, item->entry.path, error) &&
+                    move_in(run, dir_fd, &temp, base, item, error);
     drop_temp(dir_fd, &temp);
     return fine;
 }
@@ -235,6 +256,16 @@ gboolean place_metadata(RestoreRun *run, const RestoreItem *item, GError **error
     return settle(run, item->entry.path, "metadata", local, error);
 }
 
+/* The first name may have been left as somebody made it, or could not be restored: a link to it would be another file. */
+static gboolean is_first_right(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, GError **error)
+{
+    Existing existing;
+    if (!existing_compare(run, dir_fd, base, entry, NULL, &existing, NULL, error))
+        return FALSE;
+    return existing == EXISTING_RIGHT || existing == EXISTING_META ||
+           error_set(error, BACKAPP_ERROR_CONFLICT, "%s, which it was linked to, is not what it was", entry->link);
+}
+
 static gboolean link_and_place(RestoreRun *run, const RestoreItem *item, GError **error)
 {
     const char *base, *first_base;
@@ -243,7 +274,7 @@ static gboolean link_and_place(RestoreRun *run, const RestoreItem *item, GError 
     if (dir_fd < 0)
         return FALSE;
     g_auto(AutoFd) first_fd = open_parent(run, item->entry.link, &first_base, error);
-    if (first_fd < 0)
+    if (first_fd < 0 || !is_first_right(run, first_fd, first_base, &item->entry, error))
         return FALSE;
     temp_name(temp.name, sizeof temp.name);
     if (linkat(first_fd, first_base, dir_fd, temp.name, 0) < 0)

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "engine/restore/existing.h"
+#include "engine/s3sync/names.h"
 #include "fs/dir.h"
 #include "fs/spool.h"
 
@@ -35,6 +36,10 @@ typedef struct {
     char *dir_path;   /* NULL: none is open */
     GByteArray *record;
     GString *left; /* a subtree that stays out, because something else stays in its place; "" none */
+    /* First names of hard-linked files that were not asked for, and which of the further names stands for them. */
+    GHashTable *stand_ins;
+    /* Inodes in the target that have several names and stay: for each the name that the point has for it. */
+    GHashTable *claims;
 } Maker;
 
 static void clear_folder(gpointer data)
@@ -53,6 +58,8 @@ static void maker_clear(Maker *maker)
     g_clear_pointer(&maker->record, g_byte_array_unref);
     if (maker->left)
         g_string_free(maker->left, TRUE);
+    g_clear_pointer(&maker->stand_ins, g_hash_table_unref);
+    g_clear_pointer(&maker->claims, g_hash_table_unref);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Maker, maker_clear)
 
@@ -149,7 +156,8 @@ static gboolean find_extraneous(Maker *maker, const Folder *folder, GError **err
     for (guint i = 0; i < dir_names_count(&names); i++) {
         const char *name = dir_names_get(&names, i);
         maker->totals->present++;
-        if (g_hash_table_contains(folder->names, name) || (!*folder->path && g_str_has_prefix(name, ".backapp")))
+        /* What no backup ever holds is not missing from it. */
+        if (g_hash_table_contains(folder->names, name) || (!*folder->path && names_is_own_root(name)))
             continue;
         g_autofree char *path = *folder->path ? g_strconcat(folder->path, "/", name, NULL) : g_strdup(name);
         RestoreItem item = {.op = RESTORE_DELETE, .exists = TRUE, .entry = {.path = path}};
@@ -216,12 +224,56 @@ static gboolean is_selected(const Maker *maker, const char *path)
     return maker->paths->len == 0;
 }
 
-static guint64 inode_of(const Maker *maker, const char *path)
+static gboolean stays(Existing existing)
+{
+    return existing == EXISTING_RIGHT || existing == EXISTING_META;
+}
+
+/* The inode that a further name has to have: the first one's, if that stays as it is; else 0, which none is. */
+static gboolean first_inode(Maker *maker, const S3Entry *entry, const char *link, guint64 *inode, GError **error)
 {
     const char *base;
-    FileMeta meta;
-    g_auto(AutoFd) fd = maker->run->root_fd < 0 ? -1 : dir_open_parent(maker->run->root_fd, path, &base, NULL);
-    return fd >= 0 && meta_read(fd, base, &meta, NULL) ? meta.ino : 0;
+    FileMeta have;
+    Existing existing = EXISTING_NONE;
+    *inode = 0;
+    g_auto(AutoFd) fd = maker->run->root_fd < 0 ? -1 : dir_open_parent(maker->run->root_fd, link, &base, NULL);
+    if (fd >= 0 && !existing_compare(maker->run, fd, base, entry, NULL, &existing, &have, error))
+        return FALSE;
+    if (stays(existing))
+        *inode = have.ino;
+    return TRUE;
+}
+
+/* FALSE if the inode belongs to another file of the point: these two were linked once and are not any more. */
+static gboolean claim(Maker *maker, const FileMeta *have, const char *first)
+{
+    if (have->nlink < 2 || S_ISDIR(have->mode))
+        return TRUE;
+    const char *owner = g_hash_table_lookup(maker->claims, &have->ino);
+    if (!owner)
+        g_hash_table_insert(maker->claims, g_memdup2(&have->ino, sizeof have->ino), g_strdup(first));
+    return !owner || strcmp(owner, first) == 0;
+}
+
+/* What is there of an entry, and what follows from it. */
+static gboolean look(Maker *maker, const S3Entry *entry, const char *link, Existing *existing, GError **error)
+{
+    const char *base;
+    int dir_fd;
+    guint64 inode = 0;
+    FileMeta have;
+    *existing = EXISTING_NONE;
+    if (!open_folder(maker, entry->path, &dir_fd, &base, error))
+        return FALSE;
+    if (dir_fd < 0)
+        return TRUE;
+    if (link && !first_inode(maker, entry, link, &inode, error))
+        return FALSE;
+    if (!existing_compare(maker->run, dir_fd, base, entry, link ? &inode : NULL, existing, &have, error))
+        return FALSE;
+    if (stays(*existing) && !claim(maker, &have, link ? link : entry->path))
+        *existing = existing_policy(maker->run, entry, &have);
+    return TRUE;
 }
 
 static void count_total(Maker *maker, const S3Entry *entry)
@@ -231,6 +283,17 @@ static void count_total(Maker *maker, const S3Entry *entry)
     maker->totals->files_total++;
     if (S_ISREG(entry->meta.mode))
         maker->totals->bytes_total += entry->meta.size;
+}
+
+/* The name that this one is to be linked to; NULL if it is the first of those that are restored. */
+static const char *link_of(Maker *maker, const S3Entry *entry)
+{
+    if (!entry->link || is_selected(maker, entry->link))
+        return entry->link;
+    const char *other = g_hash_table_lookup(maker->stand_ins, entry->link);
+    if (!other)
+        g_hash_table_insert(maker->stand_ins, g_strdup(entry->link), g_strdup(entry->path));
+    return other;
 }
 
 static RestoreOp choose_op(const S3Entry *entry, gboolean linked)
@@ -246,19 +309,15 @@ static RestoreOp choose_op(const S3Entry *entry, gboolean linked)
 static gboolean plan_entry(Maker *maker, const S3Entry *entry, gboolean parent, GError **error)
 {
     RestoreRun *run = maker->run;
-    const char *base;
-    int dir_fd;
-    Existing existing = EXISTING_NONE;
-    gboolean linked = entry->link && is_selected(maker, entry->link);
-    if (!open_folder(maker, entry->path, &dir_fd, &base, error))
+    Existing existing;
+    const char *link = link_of(maker, entry);
+    if (!look(maker, entry, link, &existing, error))
         return FALSE;
-    if (dir_fd >= 0 &&
-        !existing_compare(run, dir_fd, base, entry, linked ? inode_of(maker, entry->link) : 0, &existing, error))
-        return FALSE;
-    RestoreItem item = {.op = parent ? RESTORE_PARENT : choose_op(entry, linked),
+    RestoreItem item = {.op = parent ? RESTORE_PARENT : choose_op(entry, link != NULL),
                         .exists = existing != EXISTING_NONE,
                         .aside = existing == EXISTING_ASIDE,
                         .entry = *entry};
+    item.entry.link = link;
     if (!parent)
         count_total(maker, entry);
     switch (existing) {
@@ -382,6 +441,8 @@ RestorePlan *restore_plan_make(RestoreRun *run, TreeReader *tree, RestoreTotals 
     g_array_set_clear_func(maker.folders, clear_folder);
     maker.record = g_byte_array_new();
     maker.left = g_string_new(NULL);
+    maker.claims = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    maker.stand_ins = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     gboolean fine = TRUE;
     if (maker.paths->len == 0)
         fine = take_all(&maker, tree, error);

@@ -185,11 +185,14 @@ static gboolean check_space(RestoreRun *run, const RestoreTotals *totals, GError
     if (facts.read_only)
         return error_set(error, BACKAPP_ERROR_DENIED, "%s is on a file system that is mounted read-only",
                          run->options->target);
-    if (totals->fetch_bytes == 0 || totals->fetch_bytes + SPACE_RESERVE <= facts.free_bytes)
+    if (run->options->force || totals->fetch_bytes == 0 || totals->fetch_bytes + SPACE_RESERVE <= facts.free_bytes)
         return TRUE;
     g_autofree char *need = human_size(totals->fetch_bytes), *have = human_size(facts.free_bytes);
-    return error_set(error, BACKAPP_ERROR_NO_SPACE, "cannot restore to %s: no space left (need %s, have %s)",
-                     run->options->target, need, have);
+    return error_set(
+        error, BACKAPP_ERROR_NO_SPACE,
+        "cannot restore to %s: no space left (need %s, have %s); with --force it begins all the same, as it may "
+        "if the files have large holes",
+        run->options->target, need, have);
 }
 
 static gboolean check_deletes(RestoreRun *run, const RestoreTotals *totals, RestoreStats *stats, GError **error)

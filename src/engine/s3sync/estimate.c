@@ -54,7 +54,12 @@ static void count_item(Counting *counting, const S3PlanItem *item)
     counting->changes += item->op != S3PLAN_KEEP && item->op != S3PLAN_META ? 1 : 0;
     switch (item->op) {
     case S3PLAN_UPLOAD:
-        count_upload(counting, item);
+        if (s3plan_is_link_copy(item) && store_can(counting->how->store, STORE_COPY)) {
+            count_copy(counting, item->entry.meta.size);
+            count_trash(counting, item);
+            out->bytes_stored += (gint64)item->entry.meta.size - (item->have_etag ? (gint64)item->have_size : 0);
+        } else
+            count_upload(counting, item);
         break;
     case S3PLAN_CHECK:
         out->requests[STORE_REQUEST_HEAD]++;

@@ -31,6 +31,14 @@ typedef struct {
     const char *source, *source_etag, *source_version; /* COPY: key relative to the store, not to the prefix */
 } S3PlanItem;
 
+/* A further name of a file this large is copied inside the store from the first one; smaller ones are read from the cache
+ * faster. */
+#define S3PLAN_LINK_MIN (1024 * 1024)
+static inline gboolean s3plan_is_link_copy(const S3PlanItem *item)
+{
+    return item->op == S3PLAN_UPLOAD && item->entry.link != NULL && item->entry.meta.size >= S3PLAN_LINK_MIN;
+}
+
 typedef struct S3Plan S3Plan;
 typedef struct S3PlanReader S3PlanReader;
 

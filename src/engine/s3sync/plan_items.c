@@ -98,8 +98,11 @@ static void count(PlanItems *items, const S3PlanItem *item)
         counts->unchanged++;
         break;
     case S3PLAN_UPLOAD:
-        counts->uploads++;
-        counts->upload_bytes += size;
+        /* Every store of ours can copy. */
+        counts->copies += s3plan_is_link_copy(item) ? 1 : 0;
+        counts->copy_bytes += s3plan_is_link_copy(item) ? size : 0;
+        counts->uploads += s3plan_is_link_copy(item) ? 0 : 1;
+        counts->upload_bytes += s3plan_is_link_copy(item) ? 0 : size;
         break;
     case S3PLAN_CHECK:
         counts->checks++;
