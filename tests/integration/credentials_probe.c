@@ -58,13 +58,16 @@ static gpointer cancel_later(gpointer data)
     return NULL;
 }
 
-static void act(S3Credentials *credentials, const char *action, S3CredentialsValue *last)
+static void act(S3Credentials *credentials, const char *action, S3CredentialsValue *first, S3CredentialsValue *last)
 {
     if (strcmp(action, "get") == 0) {
-        s3_credentials_value_clear(last);
-        (void)get(credentials, last);
+        S3CredentialsValue *place = first->held ? last : first;
+        s3_credentials_value_clear(place);
+        (void)get(credentials, place);
     } else if (strcmp(action, "expired") == 0) {
-        print(json_pack("{s:b}", "again", s3_credentials_expired(credentials, last)));
+        print(json_pack("{s:b}", "again", s3_credentials_expired(credentials, last->held ? last : first)));
+    } else if (strcmp(action, "first-expired") == 0) {
+        print(json_pack("{s:b}", "again", s3_credentials_expired(credentials, first)));
     } else if (strcmp(action, "place") == 0) {
         print(json_pack("{s:s?, s:s?}", "region", s3_credentials_region(credentials), "endpoint",
                         s3_credentials_endpoint(credentials)));
@@ -112,8 +115,9 @@ int main(int argc, char **argv)
         print_error(error);
         return 0;
     }
+    g_auto(S3CredentialsValue) earliest = {0};
     g_auto(S3CredentialsValue) last = {0};
     for (int i = first; i < argc; i++)
-        act(credentials, argv[i], &last);
+        act(credentials, argv[i], &earliest, &last);
     return 0;
 }

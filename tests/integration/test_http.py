@@ -172,8 +172,8 @@ class Server:
         return False
 
     def do_trickle(self, client, file, request, length):
-        client.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n')
-        for _ in range(12):
+        client.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n')
+        for _ in range(20):
             client.sendall(b'x')
             self.ended.wait(0.1)
         return True
@@ -401,8 +401,8 @@ def silence_ends_a_request(server):
                     stall_timeout_ms=400)
     for answer in answers:
         expect_error(answer, 'TRANSIENT', 'no data for 0.4 s', f'127.0.0.1:{server.port}')
-    slow, = probe(get(server.url + '/trickle'), stall_timeout_ms=800)
-    check(slow['ok'] and slow['bytes'] == 12 and slow['ms'] >= 1000, slow)
+    slow, = probe(get(server.url + '/trickle'), stall_timeout_ms=1500)
+    check(slow['ok'] and slow['bytes'] == 20 and slow['ms'] >= 1700, slow)
 
 
 @case
