@@ -53,7 +53,8 @@ typedef struct {
     GPtrArray *headers;     /* of char *, the caller's, left as it is; may be NULL */
     const StoreBody *body;  /* may be NULL */
     gboolean md5;           /* send a Content-MD5 (a body in memory) */
-    gboolean object;        /* the body is an object or a part: MD5 or CRC32C as the server wants it */
+    gboolean object;        /* the body is an object or a part: with an MD5 if the bucket wants that */
+    gboolean whole;         /* it is an object: a CRC32C will do, where the provider checks that */
     gboolean error_in_body; /* a 200 may be an error */
     HttpWrite write;        /* as in HttpRequest */
     gpointer write_data;

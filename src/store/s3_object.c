@@ -75,6 +75,7 @@ gboolean s3_put(Store *store, const char *key, const StoreBody *body, const Stor
                          .headers = headers,
                          .body = body,
                          .object = TRUE,
+                         .whole = !how->if_absent, /* a second try would find the first */
                          .md5 = how->lock_mode != NULL,
                          .what = "cannot write",
                          .permission = how->lock_mode ? "s3:PutObject and s3:PutObjectRetention" : "s3:PutObject"};

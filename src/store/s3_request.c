@@ -205,7 +205,7 @@ static gboolean crc_payload(const StoreBody *body, Payload *payload, GError **er
  * only against an attacker on the line TLS must then do alone. */
 static gboolean crc_is_cheaper(S3Store *s3, const S3Request *request, const S3Place *place)
 {
-    return request->object && place->tls && (s3->provider->can & PROVIDER_CRC32C) && !request->body->sha256 &&
+    return request->whole && place->tls && (s3->provider->can & PROVIDER_CRC32C) && !request->body->sha256 &&
            request->body->length >= CRC_MIN_BYTES && !atomic_load(&s3->crc_refused);
 }
 
@@ -329,6 +329,15 @@ static gboolean learn_crc(S3Store *s3, const S3Failure *failure, const Payload *
     return TRUE;
 }
 
+/* Who checked the CRC32C says so. Otherwise nobody has proven what arrived: it is sent again with a signed SHA-256. */
+static gboolean crc_ignored(S3Store *s3, const Payload *payload, const S3Answer *answer)
+{
+    if (!payload->crc || g_strcmp0(s3_answer_header(answer, "x-amz-checksum-crc32c"), payload->crc) == 0)
+        return FALSE;
+    atomic_store(&s3->crc_refused, TRUE);
+    return TRUE;
+}
+
 /* What could be put right before the request is sent again; 0 if nothing. */
 static Fix learn(S3Store *s3, const S3Request *request, const S3Failure *failure, const S3Answer *answer,
                  const Attempt *used, const Payload *payload, Fix done)
@@ -388,7 +397,14 @@ gboolean s3_perform(S3Store *s3, const S3Request *request, S3Answer *answer, GEr
             g_prefix_error(error, "%s %s: ", request->what, where);
             return FALSE;
         }
-        if (answer->http.status < 300 && !(request->error_in_body && s3_failure_in_body(&answer->http))) {
+        gboolean good = answer->http.status < 300 && !(request->error_in_body && s3_failure_in_body(&answer->http));
+        if (good && crc_ignored(s3, &payload, answer)) {
+            atomic_fetch_add(&s3->tally.retries, 1);
+            if (!make_payload(s3, request, &payload, error))
+                return FALSE;
+            continue;
+        }
+        if (good) {
             answer->md5 = g_steal_pointer(&payload.md5_hex);
             return TRUE;
         }

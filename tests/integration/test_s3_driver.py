@@ -11,6 +11,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "servers"))
 import cli_tools  # noqa: E402
+from aws_doubles import Imds  # noqa: E402
 from fault_proxy import FaultProxy  # noqa: E402
 from fault_rules import Rule, expired_token, internal_error, slow_down  # noqa: E402
 from s3_double import S3Double  # noqa: E402
@@ -214,14 +215,29 @@ def test_denied_names_the_permission():
                f"DENIED |grant s3:ListBucket on arn:aws:s3:::{bucket}", "ok versioning=-1 ")
 
 
-def test_checksums_and_encryption():
+def test_encryption():
     with S3Double() as double:
         bucket = double.new_bucket()
-        expect(probe(double.env(), "--bucket", bucket, "--provider", "aws", "--sse", "aws:kms", f"put k size={MIB}", "copy k c"),
-               "ok ", "ok ")
-        headers = double.object(bucket, "k").encryption
-        assert headers.get("x-amz-server-side-encryption") == "aws:kms", headers
-        assert double.object(bucket, "c").encryption.get("x-amz-server-side-encryption") == "aws:kms"
+        expect(probe(double.env(), "--bucket", bucket, "--provider", "aws", "--sse", "aws:kms", f"put k size={MIB}", "copy k c",
+                     f"multipart m size={MIB} part={MIB}"), "ok ", "ok ", "ok ")
+        for key in "kcm":
+            headers = double.object(bucket, key).encryption
+            assert headers.get("x-amz-server-side-encryption") == "aws:kms", (key, headers)
+
+
+def test_crc32c():
+    """Over TLS, where the provider knows it: instead of SHA-256. A server that ignores it gets the SHA-256 after all."""
+    server = Real.get()
+    with S3Double(tls=server.directory / "tls.pem", ca=server.ca) as double:
+        bucket = double.new_bucket()
+        options = ("--bucket", bucket, "--provider", "aws", "--ca", server.ca)
+        expect(probe(double.env(), *options, f"put k size={MIB}", f"put part size={MIB}", "counts"), "ok ", "ok ", "ok put=2 |retries=0")
+        assert "CRC32C" in double.object(bucket, "k").sums, double.object(bucket, "k").sums
+        expect(probe(double.env(), "--bucket", bucket, "--ca", server.ca, f"put k size={MIB}"), "ok ")
+        assert "CRC32C" not in double.object(bucket, "k").sums
+        double.checksums = False
+        expect(probe(double.env(), *options, f"put k size={MIB}", f"put k size={MIB}", "get k", "counts"), "ok ", "ok ",
+               f"ok |bytes={MIB}", "ok put=3 |retries=1")
 
 
 def test_cold_objects():
@@ -274,6 +290,18 @@ def test_keys_that_expired():
         proxy.add(expired_token())
         expect(probe(server.env(), "--bucket", bucket, "--endpoint", proxy.endpoint, "put k v", "counts"),
                "DENIED |ExpiredToken|get new credentials", "ok put=1 |retries=0")
+
+
+def test_keys_that_can_be_had_anew():
+    with S3Double() as double, Imds(double.keys) as imds, FaultProxy(double.endpoint) as proxy:
+        bucket = double.new_bucket()
+        env = {name: text for name, text in double.env().items() if not name.startswith("AWS_ACCESS") and "SECRET" not in name}
+        env = {**env, "AWS_EC2_METADATA_DISABLED": "false", **imds.environment()}
+        for kind, command in (("PutObject", "put k v"), ("HeadObject", "head k")):
+            proxy.replace(expired_token(kind=kind, count=1))
+            expect(probe(env, "--bucket", bucket, "--endpoint", proxy.endpoint, command, command, "counts"), "ok ", "ok ",
+                   "ok |retries=1")
+            assert all("x-amz-security-token" in request.headers for request in proxy.log())
 
 
 def test_slow_down():
