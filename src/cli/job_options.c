@@ -135,6 +135,14 @@ static gboolean set_text(char **target, const OptionUse *use, GError **error)
     return TRUE;
 }
 
+static gboolean set_word(char **target, const OptionUse *use, const char *const *words, GError **error)
+{
+    if (g_strv_contains(words, use->value))
+        return set_text(target, use, error);
+    g_autofree char *list = g_strjoinv(", ", (char **)words);
+    return error_set(error, BACKAPP_ERROR_INVALID, "--%s must be one of %s", use->def->name, list);
+}
+
 /* "PATTERN=CLASS": a class has no '=', a pattern may. */
 static gboolean add_class_rule(JobOptions *options, const char *value, GError **error)
 {
@@ -241,6 +249,9 @@ static void apply_flag(JobOptions *options, int id)
     }
 }
 
+static const char *const conflicts[] = {"overwrite", "if-newer", "skip", "rename", NULL};
+static const char *const tiers[] = {"Standard", "Bulk", "Expedited", NULL};
+
 static gboolean apply(JobSpec *spec, const OptionUse *use, GError **error)
 {
     JobOptions *options = &spec->options;
@@ -292,9 +303,9 @@ static gboolean apply(JobSpec *spec, const OptionUse *use, GError **error)
     case OPT_AT:
         return set_text(&options->restore.at, use, error);
     case OPT_CONFLICT:
-        return set_text(&options->restore.conflict, use, error);
+        return set_word(&options->restore.conflict, use, conflicts, error);
     case OPT_THAW_TIER:
-        return set_text(&options->restore.thaw_tier, use, error);
+        return set_word(&options->restore.thaw_tier, use, tiers, error);
     default:
         if (is_store_option(use->def->id))
             return apply_to_stores(spec, use, error);

@@ -1,8 +1,12 @@
 #include "cli/store_args.h"
 
 #include "base/error.h"
+#include "base/human.h"
 #include "cli/mirror_options.h"
+#include "engine/s3sync/prefix.h"
+#include "job/engine_store.h"
 #include "store/drivers.h"
+#include "store/provider.h"
 
 #include <errno.h>
 #include <string.h>
@@ -61,6 +65,87 @@ static gboolean make_state_dir(JobSpec *spec, GError **error)
     return TRUE;
 }
 
+/* What can be told of a URL before anything is asked. */
+static gboolean check_url(const char *url, GError **error)
+{
+    g_autofree char *shown = human_name(url, -1);
+    const char *bucket = g_str_has_prefix(url, "s3://") ? url + strlen("s3://") : NULL;
+    if (g_str_has_prefix(url, "s3:") && (!bucket || *bucket == '\0' || *bucket == '/'))
+        return error_set(error, BACKAPP_ERROR_INVALID, "%s names no bucket: write s3://BUCKET or s3://BUCKET/PREFIX",
+                         shown);
+    g_autofree char *path = g_str_has_prefix(url, "file:") ? g_filename_from_uri(url, NULL, NULL) : NULL;
+    if (g_str_has_prefix(url, "file:") && !path)
+        return error_set(error, BACKAPP_ERROR_INVALID, "%s names no directory of this machine: write file:///DIRECTORY",
+                         shown);
+    if (strstr(url, "://") && !store_is_url(url) && *url != '/')
+        return error_set(error, BACKAPP_ERROR_INVALID,
+                         "%s is no store: s3://BUCKET/PREFIX, file:///DIRECTORY and paths "
+                         "are",
+                         shown);
+    return TRUE;
+}
+
+static gboolean check_store(const JobStore *store, GError **error)
+{
+    if (!store->url)
+        return TRUE;
+    if (store->endpoint && !g_str_has_prefix(store->endpoint, "http://") &&
+        !g_str_has_prefix(store->endpoint, "https://"))
+        return error_set(error, BACKAPP_ERROR_INVALID, "--endpoint must begin with https:// or http://");
+    if (store->provider && !provider_find(store->provider, error)) {
+        g_prefix_error(error, "--provider: ");
+        return FALSE;
+    }
+    if (store->sse && strcmp(store->sse, "AES256") != 0 && strcmp(store->sse, "aws:kms") != 0)
+        return error_set(error, BACKAPP_ERROR_INVALID, "--sse must be AES256 or aws:kms");
+    if (store->sse_kms_key && g_strcmp0(store->sse, "aws:kms") != 0)
+        return error_set(error, BACKAPP_ERROR_INVALID, "--sse-kms-key is only of use with --sse aws:kms");
+    return check_url(store->url, error);
+}
+
+static gboolean check_class(const char *name, const char *option, GError **error)
+{
+    if (!name || strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == strlen(name))
+        return TRUE;
+    g_autofree char *shown = human_name(name, -1);
+    return error_set(error, BACKAPP_ERROR_INVALID, "%s: %s is no storage class: they are written like STANDARD_IA",
+                     option, shown);
+}
+
+static gboolean check_s3_options(const JobSpec *spec, GError **error)
+{
+    const JobS3Options *s3 = &spec->options.s3;
+    const PrefixValues values = {.time = 1};
+    for (guint i = 0; i < s3->class_rules->len; i++)
+        if (!check_class(g_array_index(s3->class_rules, JobClassRule, i).storage_class, "--class-for", error))
+            return FALSE;
+    if (!check_class(s3->storage_class, "--storage-class", error))
+        return FALSE;
+    g_autofree char *prefix = prefix_expand(NULL, s3->s3_prefix, &values, NULL, error);
+    if (!prefix) {
+        g_prefix_error(error, "--s3-prefix: ");
+        return FALSE;
+    }
+    guint8 key[32];
+    gboolean fine = (!s3->encrypt && !spec->encryption_key) || engine_encryption_key(spec, key, error);
+    explicit_bzero(key, sizeof key);
+    return fine;
+}
+
+static gboolean check(const JobSpec *spec, GError **error)
+{
+    for (guint i = 0; i < spec->destinations->len; i++) {
+        const JobStore *store = &g_array_index(spec->destinations, JobDestination, i).store;
+        if (!check_store(store, error))
+            return FALSE;
+        for (guint j = 0; j < i; j++)
+            if (store->url &&
+                g_strcmp0(store->url, g_array_index(spec->destinations, JobDestination, j).store.url) == 0)
+                return error_set(error, BACKAPP_ERROR_INVALID, "the same STORE is given twice");
+    }
+    return check_store(&spec->store, error) && check_s3_options(spec, error);
+}
+
 gboolean store_args_complete(JobSpec *spec, GError **error)
 {
     static const char *const secrets[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
@@ -73,5 +158,5 @@ gboolean store_args_complete(JobSpec *spec, GError **error)
         spec->encryption_key = g_strdup(key);
     for (guint i = 0; i < G_N_ELEMENTS(secrets); i++)
         g_unsetenv(secrets[i]);
-    return make_state_dir(spec, error);
+    return check(spec, error) && make_state_dir(spec, error);
 }

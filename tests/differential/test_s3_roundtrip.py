@@ -136,7 +136,8 @@ def check_rsync(scene, target, what):
 
 
 def check_good(result, what):
-    require(result.code == 0 and result.status() == "completed", "%s failed: %s" % (what, result.describe()))
+    require(result.code == 0 and result.status() == "completed", "%s failed: %s %s"
+            % (what, warnings_of(result)[:5], result.describe()))
     # Non-root cannot give files away, which is one note and no warning.
     require(not warnings_of(result), "%s warned: %s" % (what, warnings_of(result)[:3]))
 

@@ -283,6 +283,35 @@ static gboolean report_cold(RestoreRun *run, const char *key, const char *versio
                      object->storage_class);
 }
 
+/* The version whose id nobody told when it was written, as after copies in some stores: by its ETag. NULL: there is none, or
+ * versions may not be listed. */
+static char *find_version(RestoreRun *run, const S3Entry *entry)
+{
+    if (entry->version || !entry->etag || !*entry->etag || !store_can(run->store, STORE_VERSIONS))
+        return NULL;
+    g_autoptr(StoreList) list = store_list(run->store, entry->key, NULL, TRUE, NULL);
+    const StoreObject *object;
+    /* The key itself sorts before all that begin with it. */
+    while (list && store_list_next(list, &object, NULL) > 0 && strcmp(object->key, entry->key) == 0)
+        if (!object->delete_marker && object->version && object->size == entry->object_size &&
+            g_strcmp0(object->etag, entry->etag) == 0)
+            return g_strdup(object->version);
+    return NULL;
+}
+
+static gboolean fetch_version(RestoreRun *run, const S3Entry *entry, const char *version, int fd, gboolean *cold,
+                              GError **error)
+{
+    g_autoptr(StoreObject) object = store_head(run->store, entry->key, version, error);
+    if (!object)
+        return FALSE;
+    *cold = class_is_cold(object);
+    if (*cold)
+        return report_cold(run, entry->key, version, object, error);
+    const StoreRange range = {.key = entry->key, .version = version, .length = G_MAXUINT64};
+    return fetch_object(run, entry, &range, fd, error);
+}
+
 /* The object is not (or not any more) under its key as the point knows it, or cannot be read: finds out why, and where else
  * it is. */
 static gboolean fetch_elsewhere(RestoreRun *run, const S3Entry *entry, int fd, gboolean *cold, GError **error)
@@ -298,6 +327,9 @@ static gboolean fetch_elsewhere(RestoreRun *run, const S3Entry *entry, int fd, g
         *cold = TRUE;
         return report_cold(run, entry->key, entry->version, now, error);
     }
+    g_autofree char *version = find_version(run, entry);
+    if (version)
+        return fetch_version(run, entry, version, fd, cold, error);
     g_autofree char *key = find_in_trash(run, entry, &local);
     if (local) {
         g_propagate_error(error, g_steal_pointer(&local));

@@ -341,10 +341,10 @@ static gboolean plan_entry(Maker *maker, const S3Entry *entry, gboolean parent, 
     case EXISTING_ASIDE:
         break;
     }
-    if (item.op == RESTORE_FILE) {
-        maker->totals->fetch_files++;
+    if (item.op == RESTORE_FILE || item.op == RESTORE_OTHER || item.op == RESTORE_LINK)
+        maker->totals->place_files++;
+    if (item.op == RESTORE_FILE)
         maker->totals->fetch_bytes += entry->meta.size;
-    }
     return put(maker, &item, error);
 }
 

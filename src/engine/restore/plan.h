@@ -25,7 +25,7 @@ typedef struct {
 
 typedef struct {
     guint64 files_total, bytes_total; /* of the point, as far as asked for */
-    guint64 fetch_files, fetch_bytes;
+    guint64 place_files, fetch_bytes; /* all but folders; contents of regular files */
     guint64 deletes, present; /* entries that would go, and all that were looked at in folders where some might */
 } RestoreTotals;
 

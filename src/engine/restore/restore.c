@@ -170,7 +170,7 @@ static gboolean fetch_all(RestoreRun *run, RestorePlan *plan, GError **error)
 
 static gboolean carry_out(RestoreRun *run, RestorePlan *plan, const RestoreTotals *totals, GError **error)
 {
-    restore_stage(run, "restore", totals->fetch_files, totals->fetch_bytes);
+    restore_stage(run, "restore", totals->place_files, totals->fetch_bytes);
     return fetch_all(run, plan, error) && restore_result(run, error) &&
            each_item(run, plan, second_pass, NULL, error) && restore_result(run, error) &&
            finish_folders(run, plan, error) && restore_result(run, error) &&
@@ -229,7 +229,7 @@ static void fill_stats(RestoreRun *run, const RestoreTotals *totals, RestoreStat
     stats->files_total = totals->files_total;
     stats->bytes_total = totals->bytes_total;
     gboolean dry = run->options->dry_run;
-    stats->files_restored = dry ? totals->fetch_files : atomic_load(&run->restored);
+    stats->files_restored = dry ? totals->place_files : atomic_load(&run->restored);
     stats->bytes_restored = dry ? totals->fetch_bytes : atomic_load(&run->restored_bytes);
     stats->files_deleted = dry ? totals->deletes : atomic_load(&run->deleted);
     stats->files_unchanged = atomic_load(&run->unchanged);
