@@ -35,6 +35,29 @@ static gboolean make_state_dir(const char *path, GError **error)
            error_set_errno(error, errno, "cannot make the directory for catalogues %s", path);
 }
 
+/* It can be made again from the place's newest root. */
+static gboolean forget_catalogue(int state_fd, const Store *bucket, const char *prefix, int *errnum)
+{
+    static const char *const suffixes[] = {".catalogue", ".catalogue-wal", ".catalogue-shm"};
+    for (guint i = 0; i < G_N_ELEMENTS(suffixes); i++) {
+        g_autofree char *name = file_name(bucket, prefix, suffixes[i]);
+        if (unlinkat(state_fd, name, 0) != 0 && errno != ENOENT) {
+            *errnum = errno;
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+/* One that could not be filled would not look new to the next run. */
+static void drop_unfilled(const char *state_dir, const Store *bucket, const char *prefix)
+{
+    int errnum = 0;
+    g_auto(AutoFd) fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0)
+        (void)forget_catalogue(fd, bucket, prefix, &errnum);
+}
+
 Catalogue *place_catalogue(const char *state_dir, Store *bucket, const char *prefix, const guint8 *content_key,
                            gboolean *fresh, gboolean *unfinished, GError **error)
 {
@@ -47,9 +70,11 @@ Catalogue *place_catalogue(const char *state_dir, Store *bucket, const char *pre
     if (catalogue == NULL || !*fresh)
         return g_steal_pointer(&catalogue);
     g_autoptr(Store) store = store_prefix_borrow(bucket, prefix);
-    if (!record_rebuild(catalogue, store, content_key, error))
-        return NULL;
-    return g_steal_pointer(&catalogue);
+    if (record_rebuild(catalogue, store, content_key, error))
+        return g_steal_pointer(&catalogue);
+    g_clear_pointer(&catalogue, catalogue_free);
+    drop_unfilled(state_dir, bucket, prefix);
+    return NULL;
 }
 
 gboolean place_prefix(const S3syncOptions *options, gint64 time, char **prefix, char **common, gboolean *dated,
@@ -150,12 +175,7 @@ gboolean place_done(const S3syncOptions *options, const char *common, const char
         return error_set_errno(error, errno, "cannot open %s", options->state_dir);
     if (!atomic_write(fd, name, prefix, strlen(prefix), 0600, error))
         return FALSE;
-    static const char *const suffixes[] = {".catalogue", ".catalogue-wal", ".catalogue-shm"};
-    for (guint i = 0; base_prefix != NULL && i < G_N_ELEMENTS(suffixes); i++) {
-        /* It can be made again from the date's root. */
-        g_autofree char *old = file_name(options->store, base_prefix, suffixes[i]);
-        if (unlinkat(fd, old, 0) != 0 && errno != ENOENT)
-            return error_set_errno(error, errno, "cannot remove %s/%s", options->state_dir, old);
-    }
-    return TRUE;
+    int errnum = 0;
+    return base_prefix == NULL || forget_catalogue(fd, options->store, base_prefix, &errnum) ||
+           error_set_errno(error, errnum, "cannot remove the catalogue of %s in %s", base_prefix, options->state_dir);
 }

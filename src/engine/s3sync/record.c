@@ -151,6 +151,37 @@ static gboolean put_row(Catalogue *catalogue, const S3Entry *entry, GError **err
     return catalogue_put(catalogue, &row, error);
 }
 
+/* Whether a list of files that cannot be read ends the run. One that is damaged does not: without it everything is looked
+ * at. But plain and encrypted objects shall not come to lie side by side. */
+static gboolean is_other_kind(const GError *why, const guint8 *content_key, const Store *store, GError **error)
+{
+    if (error_is(why, BACKAPP_ERROR_TRANSIENT) || error_is(why, BACKAPP_ERROR_CANCELLED)) {
+        g_propagate_error(error, g_error_copy(why));
+        return TRUE;
+    }
+    if (content_key == NULL && error_is(why, BACKAPP_ERROR_DENIED)) {
+        (void)record_other_kind(TRUE, store, error);
+        return TRUE;
+    }
+    if (content_key != NULL && error_is(why, BACKAPP_ERROR_CORRUPT)) {
+        (void)record_other_kind(FALSE, store, error);
+        return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean record_other_kind(gboolean encrypted, const Store *store, GError **error)
+{
+    if (encrypted)
+        return error_set(
+            error, BACKAPP_ERROR_INVALID,
+            "%s holds an encrypted copy: encrypt this one too, with the same key, or choose another prefix",
+            store->url);
+    return error_set(error, BACKAPP_ERROR_INVALID,
+                     "%s holds a copy that is not encrypted, or encrypted with another key: choose another prefix",
+                     store->url);
+}
+
 gboolean record_rebuild(Catalogue *catalogue, Store *store, const guint8 *content_key, GError **error)
 {
     g_autoptr(GPtrArray) roots = tree_list_roots(store, error);
@@ -165,9 +196,7 @@ gboolean record_rebuild(Catalogue *catalogue, Store *store, const guint8 *conten
         if (!put_row(catalogue, &entry, error))
             return FALSE;
     }
-    if (got < 0 && error_is(local, BACKAPP_ERROR_TRANSIENT)) {
-        g_propagate_error(error, g_steal_pointer(&local));
+    if (got < 0 && is_other_kind(local, content_key, store, error))
         return FALSE;
-    }
     return catalogue_flush(catalogue, error);
 }

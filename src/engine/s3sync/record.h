@@ -10,6 +10,9 @@
 
 gboolean record_tree(S3Run *run, S3Plan *plan, const ScanStats *scan, TreeWriter *writer, GError **error);
 
-/* Fills an empty catalogue with what the newest root says, so that not each object has to be looked at. What cannot be
- * used is no error. */
+/* FALSE with INVALID, which says that the place holds a copy of the other kind: an encrypted one, or a plain one. */
+gboolean record_other_kind(gboolean encrypted, const Store *store, GError **error);
+
+/* Fills an empty catalogue with what the newest root says, so that not each object has to be looked at. A damaged one is no
+ * error; one that is of the other kind (encrypted without a key, plain with one) is INVALID. */
 gboolean record_rebuild(Catalogue *catalogue, Store *store, const guint8 *content_key, GError **error);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "crypto/digest.h"
 #include "engine/s3sync/check.h"
 #include "engine/s3sync/content.h"
 #include "engine/s3sync/estimate.h"
@@ -23,6 +24,8 @@
 #define GENERATION_MAX 100
 #define REPLANS_MAX    3
 #define DAY_S          86400
+#define PLAIN_KIND     "plain"
+#define KIND_BYTES     8
 
 /* A run beside what its parts share. */
 typedef struct {
@@ -338,6 +341,16 @@ static gboolean set_number(Catalogue *catalogue, const char *name, gint64 number
     return catalogue_set_value(catalogue, name, text, error);
 }
 
+/* Tells plain and encrypted, and keys, apart; says nothing of the key itself. */
+static char *kind_of(const guint8 *content_key)
+{
+    guint8 hash[HASH_BYTES];
+    if (content_key == NULL)
+        return g_strdup(PLAIN_KIND);
+    digest_sha256(content_key, TINK_KEY_BYTES, hash);
+    return digest_hex(hash, KIND_BYTES);
+}
+
 /* What the catalogue has to know for the next run. */
 static gboolean end_run(Sync *sync, GError **error)
 {
@@ -345,7 +358,17 @@ static gboolean end_run(Sync *sync, GError **error)
         return FALSE;
     if (!catalogue_set_value(sync->catalogue, "generation", sync->generation, error))
         return FALSE;
-    return catalogue_end_run(sync->catalogue, error);
+    g_autofree char *kind = kind_of(sync->run.content_key);
+    return catalogue_set_value(sync->catalogue, "kind", kind, error) && catalogue_end_run(sync->catalogue, error);
+}
+
+/* What was written here before is plain if this is, or encrypted with the same key. (Without a catalogue the newest root
+ * tells.) */
+static gboolean check_kind(Sync *sync, GError **error)
+{
+    g_autofree char *was = catalogue_get_value(sync->catalogue, "kind", NULL);
+    g_autofree char *is = kind_of(sync->run.content_key);
+    return was == NULL || strcmp(was, is) == 0 || record_other_kind(strcmp(was, PLAIN_KIND) != 0, sync->store, error);
 }
 
 static gboolean housekeep(Sync *sync, GError **error)
@@ -420,6 +443,8 @@ static gboolean run_phases(Sync *sync, GError **error)
                                       &sync->unfinished, error);
     if (sync->catalogue == NULL || (sync->dated && !place_base(options, sync->common, sync->prefix, run->content_key,
                                                                &sync->base_prefix, &sync->base, error)))
+        return FALSE;
+    if (!check_kind(sync, error))
         return FALSE;
     run->catalogue = sync->catalogue;
     run->base = sync->base;
