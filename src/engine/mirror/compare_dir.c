@@ -34,7 +34,7 @@ typedef struct {
     GPtrArray *subdirs; /* of char *: names to be walked, with the tag in the first byte */
     GByteArray *subdir_records;
     NamesSeen *names_seen; /* NULL where case tells names apart */
-    GByteArray *attrs;     /* of the entry being looked at, encoded for the sidecar */
+    GByteArray *attrs;     /* of the entry being looked at, encoded for the sidecar; NULL: there is none */
     char *target;          /* of a symlink likewise; PATH_MAX + 1 bytes */
     Found counts;
 } Visit;
@@ -279,7 +279,7 @@ static void set_have(Found *found, const FileMeta *have)
 static gboolean read_for_sidecar(Visit *visit, const char *name, Found *found, GError **error)
 {
     const MirrorRun *run = visit->run;
-    if (!run->sidecar || (!run->wanted.acls && !run->wanted.xattrs))
+    if (visit->attrs == NULL || (!run->wanted.acls && !run->wanted.xattrs))
         return TRUE;
     g_autoptr(GError) local = NULL;
     const Attrs *attrs ATTRS_AUTO = attrs_read(visit->src_fd, name, -1, &run->wanted, &local);

@@ -15,7 +15,7 @@ typedef struct {
     gboolean with_limit;
 } Group;
 
-static const Group *group; /* for the child */
+static Group group; /* for the child */
 
 static gboolean put_text(const char *path, const char *text)
 {
@@ -26,8 +26,8 @@ static gboolean put_text(const char *path, const char *text)
 static int fake_groups(Scratch *scratch)
 {
     g_autofree char *membership = g_strconcat(scratch->path, "/membership", NULL);
-    g_autofree char *members = g_strdup_printf("%d\n%s", (int)getpid(), group->others);
-    CHECK(put_text(membership, group->membership));
+    g_autofree char *members = g_strdup_printf("%d\n%s", (int)getpid(), group.others);
+    CHECK(put_text(membership, group.membership));
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("tmpfs", GROUPS, "tmpfs", 0, "size=1m") != 0 ||
         mount(membership, "/proc/self/cgroup", NULL, MS_BIND, NULL) != 0) {
@@ -37,7 +37,7 @@ static int fake_groups(Scratch *scratch)
     CHECK(g_mkdir_with_parents(GROUPS "/above/own", 0755) == 0);
     CHECK(put_text(GROUPS "/above/own/cgroup.procs", members) && put_text(GROUPS "/cgroup.procs", members));
     CHECK(put_text(GROUPS "/memory.max", "max\n"));
-    CHECK(!group->with_limit || put_text(GROUPS "/above/own/memory.max", "max\n"));
+    CHECK(!group.with_limit || put_text(GROUPS "/above/own/memory.max", "max\n"));
     return 0;
 }
 
@@ -84,31 +84,31 @@ static int elsewhere(Scratch *scratch)
 
 static void test_a_group_of_its_own_gets_the_limit(void **state)
 {
-    group = &(Group){"0::/above/own\n", "", TRUE};
+    group = (Group){"0::/above/own\n", "", TRUE};
     RUN_CHILD(in_own_group, *state);
-    group = &(Group){"12:cpu,cpuacct:/other\n0::/above/own\n", "", TRUE};
+    group = (Group){"12:cpu,cpuacct:/other\n0::/above/own\n", "", TRUE};
     RUN_CHILD(in_own_group, *state);
 }
 
 static void test_a_shared_group_is_left_alone(void **state)
 {
-    group = &(Group){"0::/above/own\n", "1\n", TRUE};
+    group = (Group){"0::/above/own\n", "1\n", TRUE};
     RUN_CHILD(elsewhere, *state);
 }
 
 static void test_the_root_group_is_left_alone(void **state)
 {
-    group = &(Group){"0::/\n", "", TRUE};
+    group = (Group){"0::/\n", "", TRUE};
     RUN_CHILD(elsewhere, *state);
 }
 
 static void test_without_such_a_group_the_process_is_limited(void **state)
 {
-    group = &(Group){"0::/above/own\n", "", FALSE};
+    group = (Group){"0::/above/own\n", "", FALSE};
     RUN_CHILD(elsewhere, *state);
-    group = &(Group){"4:memory:/above/own\n10::/above/own\n", "", TRUE};
+    group = (Group){"4:memory:/above/own\n10::/above/own\n", "", TRUE};
     RUN_CHILD(elsewhere, *state);
-    group = &(Group){"", "", TRUE};
+    group = (Group){"", "", TRUE};
     RUN_CHILD(elsewhere, *state);
 }
 
