@@ -22,10 +22,11 @@ test-long: ## Run all tests in their long form (an hour or more)
 	@tools/build
 	@tools/run-tests --builddir $(BUILD_DIR) --long
 
-bench: ## Measure against rsync and cp, side by side
+bench: ## Measure against rsync, cp, rclone and aws-cli, side by side
 	@tools/setup --bench
 	@tools/build --program
 	@bench/run
+	@bench/s3
 
 lint: ## Check format, layers, headers, scripts and what static analysis finds
 	@tools/setup --lint
