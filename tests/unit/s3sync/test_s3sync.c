@@ -256,6 +256,30 @@ static void test_lost_and_changed_objects_come_back(void **state)
     scene_check(scene, "mirror/");
 }
 
+/* A disk that gives other bytes than were written: only reading shows it. */
+static void test_rotten_object(void **state)
+{
+    Scene *scene = *state;
+    scene_file(scene, "rotten", 9 * MIB, 1, 1600000000);
+    scene_file(scene, "sound", 100, 2, 1600000000);
+    scene_sync(scene);
+    g_autofree char *path = g_build_filename(scene->bucket, "mirror", "rotten", NULL);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, "x", 1, 5 * MIB), 1);
+    (void)close(fd);
+    S3syncStats stats = {0};
+    assert_true(s3sync_verify(&scene->options, &stats, NULL));
+    assert_int_equal(stats.verified, 2);
+    g_autoptr(GError) error = NULL;
+    scene->options.read_back = TRUE;
+    assert_false(s3sync_verify(&scene->options, &stats, &error));
+    assert_true(error_is(error, BACKAPP_ERROR_CORRUPT));
+    assert_int_equal(stats.verified, 1);
+    assert_int_equal(stats.damaged, 1);
+    s3sync_stats_clear(&stats);
+}
+
 static void test_encrypted(void **state)
 {
     Scene *scene = *state;
@@ -497,6 +521,7 @@ int main(void)
         IN_MEMORY(test_interrupted_upload_goes_on),
         IN_MEMORY(test_made_by_another_program),
         IN_MEMORY(test_lost_and_changed_objects_come_back),
+        {"test_rotten_object/local", test_rotten_object, setup_local, teardown, NULL},
         BOTH(test_encrypted),
         IN_MEMORY(test_dates),
         IN_MEMORY(test_refusals),

@@ -52,6 +52,7 @@ static void kill_at_each(guint first, guint step, gboolean second)
         Scene *scene = scene_new(TRUE);
         scene->options.delete_extraneous = TRUE;
         scene->options.concurrency = 2;
+        scene->options.relist_days = 30; /* what a killed run leaves unsaid has to be noticed */
         make_source(scene);
         if (second) {
             scene_sync(scene);
