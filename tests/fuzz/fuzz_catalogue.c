@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,16 +14,23 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static char *scratch_path;
+
+static void remove_scratch(void)
+{
+    (void)rmdir(scratch_path); /* every input has cleaned up in it */
+}
+
 static const char *scratch(void)
 {
-    static char *path;
-    if (path == NULL) {
+    if (scratch_path == NULL) {
         /* In memory where that is possible: SQLite waits for the disk again and again. */
         const char *parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : g_get_tmp_dir();
-        path = g_strconcat(parent, "/backapp-fuzz-XXXXXX", NULL);
-        g_assert_nonnull(g_mkdtemp(path));
+        scratch_path = g_strconcat(parent, "/backapp-fuzz-XXXXXX", NULL);
+        g_assert_nonnull(g_mkdtemp(scratch_path));
+        (void)atexit(remove_scratch);
     }
-    return path;
+    return scratch_path;
 }
 
 static void read_rows(Catalogue *catalogue)

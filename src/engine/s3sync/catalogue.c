@@ -34,6 +34,7 @@ static const char *const FIND_PARTS = "SELECT hashes FROM parts WHERE key=$1";
 static const char *const PUT = "INSERT INTO objects VALUES($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)"
                                " ON CONFLICT(key) DO UPDATE SET object_size=$2,size=$3,mtime_s=$4,mtime_ns=$5,"
                                "ctime_s=$6,ctime_ns=$7,ino=$8,etag=$9,version=$10,class=$11,part_size=$12,hash=$13";
+static const char *const ANY_PARTS = "SELECT 1 FROM parts LIMIT 1";
 static const char *const PUT_PARTS = "INSERT OR REPLACE INTO parts VALUES($1,$2)";
 static const char *const REMOVE = "DELETE FROM objects WHERE key=$1";
 static const char *const REMOVE_PARTS = "DELETE FROM parts WHERE key=$1";
@@ -53,6 +54,7 @@ struct Catalogue {
     DbTransaction batch; /* open if batch.db is set */
     guint batch_rows;
     gint64 batch_began;
+    gboolean has_parts; /* some row has, or had, parts: else there are none to remove */
 };
 
 struct CatalogueReader {
@@ -157,6 +159,15 @@ static gboolean prepare(Db *db, const char *path, const char *destination, gbool
             db_commit(&transaction, error));
 }
 
+static gboolean any_parts(Db *db)
+{
+    DbQuery *query = db_query(db, ANY_PARTS, NULL);
+    gboolean any = query == NULL || db_query_next(query, NULL) != 0;
+    if (query != NULL)
+        db_query_reset(query);
+    return any;
+}
+
 static Db *open_once(const char *path, const char *destination, gboolean *fresh, gboolean *unfinished, GError **error)
 {
     DbOptions options = {.exclusive = TRUE, .hostile = TRUE};
@@ -205,6 +216,7 @@ Catalogue *catalogue_open(const char *path, const char *destination, gboolean *f
     g_mutex_init(&catalogue->lock);
     catalogue->db = db;
     catalogue->path = g_strdup(path);
+    catalogue->has_parts = any_parts(db);
     return catalogue;
 }
 
@@ -435,6 +447,9 @@ void catalogue_row_free(CatalogueRow *row)
 
 static gboolean put_parts(Catalogue *catalogue, const CatalogueRow *row, GError **error)
 {
+    if (row->parts_count == 0 && !catalogue->has_parts)
+        return TRUE;
+    catalogue->has_parts = TRUE;
     DbQuery *query = query_by_key(catalogue, row->parts_count > 0 ? PUT_PARTS : REMOVE_PARTS, row->key, error);
     if (query != NULL && row->parts_count > 0)
         db_bind_bytes(query, 2, row->parts, (gsize)row->parts_count * HASH_BYTES);
@@ -479,6 +494,8 @@ static gboolean remove_row(Catalogue *catalogue, const char *key, GError **error
     DbQuery *row = query_by_key(catalogue, REMOVE, key, error);
     if (row == NULL || !db_query_run(row, error))
         return FALSE;
+    if (!catalogue->has_parts)
+        return TRUE;
     DbQuery *parts = query_by_key(catalogue, REMOVE_PARTS, key, error);
     return parts != NULL && db_query_run(parts, error);
 }
