@@ -96,6 +96,25 @@ static void test_a_copy_by_parts(void **state)
     assert_int_equal(uploads->len, 0);
 }
 
+static void test_a_copy_by_parts_that_fails_leaves_nothing(void **state)
+{
+    CONTRACT;
+    NEEDS(STORE_COPY | STORE_RANGE_COPY | STORE_MULTIPART);
+    const char *from = key_of(contract, "changed"), *to = key_of(contract, "to");
+    put_text(store, from, "0123456789");
+    g_autoptr(StoreObject) object = store_head(store, from, NULL, NULL);
+    put_text(store, from, "abcdefghij");
+    StoreSource source = {.key = from, .size = 10, .if_match = object->etag};
+    guint64 max_put = store->max_put;
+    store->max_put = 9;
+    FAILS(store_copy(store, &source, to, NULL, NULL, &error), BACKAPP_ERROR_CONFLICT);
+    store->max_put = max_put;
+    g_autoptr(GPtrArray) uploads = store_list_uploads(store, contract->folder, NULL);
+    assert_non_null(uploads);
+    assert_int_equal(uploads->len, 0);
+    assert_no_object(store, to);
+}
+
 const struct CMUnitTest *copy_tests(size_t *count)
 {
     static const struct CMUnitTest tests[] = {
@@ -104,6 +123,7 @@ const struct CMUnitTest *copy_tests(size_t *count)
         cmocka_unit_test(test_a_copy_to_another_class),
         cmocka_unit_test(test_a_copy_of_what_it_must_be),
         cmocka_unit_test(test_a_copy_by_parts),
+        cmocka_unit_test(test_a_copy_by_parts_that_fails_leaves_nothing),
     };
     *count = G_N_ELEMENTS(tests);
     return tests;

@@ -244,6 +244,22 @@ static void test_parts_from_an_object_that_changed(void **state)
     WORKS(store_abort(store, to, upload, &error));
 }
 
+static void test_an_upload_is_of_one_key(void **state)
+{
+    CONTRACT;
+    NEEDS(STORE_MULTIPART);
+    const char *key = key_of(contract, "mine"), *other = key_of(contract, "other");
+    g_autofree char *upload = store_begin(store, key, NULL, NULL);
+    StoreBody body = {.data = "x", .length = 1};
+    g_autofree char *etag = NULL;
+    FAILS(store_part(store, other, upload, 1, &body, &etag, &error), BACKAPP_ERROR_NOT_FOUND);
+    FAILS(store_list_parts(store, other, upload, &error), BACKAPP_ERROR_NOT_FOUND);
+    FAILS(store_list_parts(store, key, "../../etc", &error), BACKAPP_ERROR_NOT_FOUND);
+    WORKS(store_abort(store, other, upload, &error));
+    WORKS(store_part(store, key, upload, 1, &body, &etag, &error));
+    WORKS(store_abort(store, key, upload, &error));
+}
+
 static void test_uploads_are_listed_by_prefix(void **state)
 {
     CONTRACT;
@@ -292,6 +308,7 @@ const struct CMUnitTest *part_tests(size_t *count)
         cmocka_unit_test(test_a_wrong_part_completes_nothing),
         cmocka_unit_test(test_parts_from_an_object),
         cmocka_unit_test(test_parts_from_an_object_that_changed),
+        cmocka_unit_test(test_an_upload_is_of_one_key),
         cmocka_unit_test(test_uploads_are_listed_by_prefix),
         cmocka_unit_test(test_part_sizes),
     };

@@ -4,6 +4,8 @@
 #include "fs/atomic.h"
 #include "store/drivers.h"
 
+#include <sys/resource.h>
+
 static Store *open_local(Scratch *scratch)
 {
     Store *store = store_local_new(scratch->path, NULL);
@@ -82,6 +84,130 @@ static void test_what_cannot_be_a_path_has_one_that_is_documented(void **state)
         assert_true(is_file(scratch, cases[i][1]));
         assert_text(store, cases[i][0], cases[i][0]);
     }
+}
+
+static void test_long_names_are_cut_between_characters(void **state)
+{
+    Scratch *scratch = *state;
+    g_autoptr(Store) store = open_local(scratch);
+    g_autoptr(GString) name = g_string_new("x");
+    while (name->len < 300)
+        g_string_append(name, "\xe6\x97\xa5");
+    put(store, name->str, "x");
+    /* 240 bytes end in the middle of the 80th. */
+    g_autofree char *first = g_strndup(name->str, 238);
+    g_autofree char *path = g_strconcat(".backapp-+", first, "/.backapp-@", name->str + 238, NULL);
+    assert_true(is_file(scratch, path));
+}
+
+static void test_names_that_nobody_writes_are_no_objects(void **state)
+{
+    Scratch *scratch = *state;
+    g_autoptr(Store) store = open_local(scratch);
+    const char *const directories[] = {".backapp-=plain", ".backapp-+short", ".backapp-x"};
+    for (guint i = 0; i < G_N_ELEMENTS(directories); i++) {
+        assert_int_equal(mkdirat(scratch->fd, directories[i], 0700), 0);
+        AutoFd fd = dir_open(scratch->fd, directories[i], NULL);
+        put_file(fd, "a", "x", 1);
+        put_file(fd, ".backapp-@b", "x", 1);
+    }
+    put_file(scratch->fd, ".backapp-", "x", 1);
+    put_file(scratch->fd, ".backapp-tmp", "x", 1);
+    g_autofree char *keys = list_keys(store);
+    assert_string_equal(keys, "");
+}
+
+#define DEEP 400
+
+static void test_deep_folders_take_few_descriptors(void **state)
+{
+    Scratch *scratch = *state;
+    g_autoptr(Store) store = open_local(scratch);
+    g_autoptr(GString) key = g_string_new(NULL);
+    for (guint i = 0; i < DEEP; i++)
+        g_string_append(key, "d/");
+    g_string_append(key, "k");
+    struct rlimit before, few;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = 60;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    put(store, key->str, "x");
+    put(store, "z", "x");
+    g_autofree char *keys = list_keys(store);
+    g_string_append(key, " z");
+    assert_string_equal(keys, key->str);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
+static void test_a_part_that_was_replaced_takes_no_space(void **state)
+{
+    Scratch *scratch = *state;
+    g_autoptr(Store) store = open_local(scratch);
+    g_autofree char *upload = store_begin(store, "k", NULL, NULL);
+    const char *const texts[] = {"one", "two", "three"};
+    for (guint i = 0; i < G_N_ELEMENTS(texts); i++) {
+        StoreBody body = {.data = texts[i], .length = strlen(texts[i])};
+        g_autofree char *etag = NULL;
+        assert_true(store_part(store, "k", upload, 1, &body, &etag, NULL));
+    }
+    g_autofree char *path = g_strconcat(".backapp-store/uploads/", upload, NULL);
+    AutoFd fd = dir_open(scratch->fd, path, NULL);
+    assert_int_equal(count_names(fd), 2);
+}
+
+/* --- what was made durable, and when --- */
+
+static ino_t synced[64];
+static guint synced_count;
+static const char *watched; /* a path that is looked at on each fsync */
+static int watched_fd;
+static gboolean seen_early;
+
+/* Takes the place of the C library's for the whole program. */
+int fsync(int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) == 0 && synced_count < G_N_ELEMENTS(synced))
+        synced[synced_count++] = st.st_ino;
+    if (watched && S_ISREG(st.st_mode) && faccessat(watched_fd, watched, F_OK, 0) == 0)
+        seen_early = TRUE;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+static gboolean was_synced(Scratch *scratch, const char *path)
+{
+    struct stat st;
+    assert_int_equal(fstatat(scratch->fd, path, &st, 0), 0);
+    for (guint i = 0; i < synced_count; i++)
+        if (synced[i] == st.st_ino)
+            return TRUE;
+    return FALSE;
+}
+
+static void test_all_is_durable_before_it_is_seen(void **state)
+{
+    Scratch *scratch = *state;
+    g_autoptr(Store) store = open_local(scratch);
+    put(store, "x", "x");
+    put(store, "d/x", "x");
+    synced_count = 0;
+    seen_early = FALSE;
+    watched = "d/e/f";
+    watched_fd = scratch->fd;
+    put(store, "d/e/f", "x");
+    watched = NULL;
+    assert_false(seen_early);
+    assert_true(was_synced(scratch, "d/e/f") && was_synced(scratch, "d/e") && was_synced(scratch, "d"));
+    synced_count = 0;
+    put(store, "d/e/f", "y");
+    assert_true(was_synced(scratch, "d/e/f") && was_synced(scratch, "d/e"));
+    synced_count = 0;
+    assert_true(store_delete(store, "d/e/f", NULL, NULL));
+    assert_true(was_synced(scratch, "d"));
+    synced_count = 0;
+    put(store, "x/y", "x");
+    assert_true(was_synced(scratch, "x/y") && was_synced(scratch, "x") && was_synced(scratch, "."));
 }
 
 static void test_a_file_makes_way_for_a_directory(void **state)
@@ -401,6 +527,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SCRATCH_TEST(test_ordinary_keys_are_plain_paths),
         SCRATCH_TEST(test_what_cannot_be_a_path_has_one_that_is_documented),
+        SCRATCH_TEST(test_long_names_are_cut_between_characters),
+        SCRATCH_TEST(test_names_that_nobody_writes_are_no_objects),
+        SCRATCH_TEST(test_deep_folders_take_few_descriptors),
+        SCRATCH_TEST(test_a_part_that_was_replaced_takes_no_space),
+        SCRATCH_TEST(test_all_is_durable_before_it_is_seen),
         SCRATCH_TEST(test_a_file_makes_way_for_a_directory),
         SCRATCH_TEST(test_symlinks_are_not_followed),
         SCRATCH_TEST(test_files_of_others_are_objects_too),

@@ -372,6 +372,21 @@ static void test_answers_close_a_breaker(void **state)
     assert_true(put(store, "k", "x", NULL, NULL));
 }
 
+static void test_being_stopped_says_nothing_to_a_breaker(void **state)
+{
+    Store *memory = store_memory_new();
+    g_autoptr(Store) store = store_breaker_new(memory, 3, 3600000);
+    const BackappError codes[] = {BACKAPP_ERROR_TRANSIENT, BACKAPP_ERROR_TRANSIENT, BACKAPP_ERROR_CANCELLED,
+                                  BACKAPP_ERROR_TRANSIENT};
+    for (guint i = 0; i < G_N_ELEMENTS(codes); i++) {
+        store_memory_fail_next(memory, STORE_REQUEST_PUT, codes[i], 1, FALSE);
+        assert_false(put(store, "k", "x", NULL, NULL));
+    }
+    assert_int_equal(requests(store, STORE_REQUEST_PUT), 4);
+    assert_false(put(store, "k", "x", NULL, NULL));
+    assert_int_equal(requests(store, STORE_REQUEST_PUT), 4);
+}
+
 static atomic_uint running, most;
 
 static gssize observe(gpointer user_data, guint64 offset, void *buffer, gsize size, GError **error)
@@ -485,6 +500,7 @@ int main(void)
         RETRY_TEST(test_deleting_many_tries_the_failed_ones_again),
         cmocka_unit_test(test_a_breaker_opens_and_closes),
         cmocka_unit_test(test_answers_close_a_breaker),
+        cmocka_unit_test(test_being_stopped_says_nothing_to_a_breaker),
         cmocka_unit_test(test_a_limit_of_requests_at_once),
         cmocka_unit_test(test_a_limit_of_requests_per_second),
         cmocka_unit_test(test_a_limit_can_be_cancelled),
