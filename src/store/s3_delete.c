@@ -79,6 +79,13 @@ static gboolean take_error(Batch *batch, GError **error)
     return TRUE;
 }
 
+/* An error as a whole has its words where the errors of single keys are not looked for. */
+static gboolean on_open(gpointer user_data, guint depth, const char *name, GError **error)
+{
+    return depth != 1 || strcmp(name, "DeleteResult") == 0 ||
+           error_set(error, BACKAPP_ERROR_TRANSIENT, "the server's answer to a deletion is no result, but %s", name);
+}
+
 static gboolean on_close(gpointer user_data, guint depth, const char *name, const char *text, gsize length,
                          GError **error)
 {
@@ -103,7 +110,7 @@ static gboolean on_close(gpointer user_data, guint depth, const char *name, cons
 
 static gboolean send_batch(Batch *batch, const GString *document, GError **error)
 {
-    static const S3XmlHandler handler = {.close = on_close};
+    static const S3XmlHandler handler = {.open = on_open, .close = on_close};
     StoreBody body = {.data = document->str, .length = document->len};
     g_autoptr(GPtrArray) headers = s3_headers_new();
     s3_headers_add(headers, "Content-Type", "application/xml");
@@ -119,7 +126,9 @@ static gboolean send_batch(Batch *batch, const GString *document, GError **error
     if (!s3_perform(batch->s3, &request, &answer, error))
         return FALSE;
     const GByteArray *said = answer.http.body;
-    gboolean good = !said || said->len == 0 || s3_xml_parse(said->data, said->len, &handler, batch, error);
+    gboolean good = said && said->len > 0
+                        ? s3_xml_parse(said->data, said->len, &handler, batch, error)
+                        : error_set(error, BACKAPP_ERROR_TRANSIENT, "the server's answer to a deletion is empty");
     clear_words(batch);
     if (batch->by_name)
         g_hash_table_unref(batch->by_name);

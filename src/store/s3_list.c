@@ -67,7 +67,7 @@ static S3Page *fetch_page(const List *list, const S3Page *after, GError **error)
                          .what = "cannot list",
                          .permission = list->versions ? "s3:ListBucketVersions" : "s3:ListBucket"};
     g_auto(S3Answer) answer = {0};
-    g_autoptr(S3Page) page = s3_page_new();
+    g_autoptr(S3Page) page = s3_page_new(list->versions);
     if (!s3_perform(list->s3, &request, &answer, error))
         return NULL;
     gboolean good = s3_page_parse(page, answer.http.body, error);

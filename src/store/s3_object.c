@@ -84,6 +84,11 @@ gboolean s3_put(Store *store, const char *key, const StoreBody *body, const Stor
         return FALSE;
     result->etag = s3_answer_etag(&answer);
     result->version = g_strdup(s3_answer_header(&answer, "x-amz-version-id"));
+    if (!result->etag) {
+        g_autofree char *where = s3_name(s3, key);
+        return error_set(error, BACKAPP_ERROR_TRANSIENT, "cannot write %s: the answer is not that of an S3 server",
+                         where);
+    }
     if (!check_etag(s3, &answer, key, result->etag, error))
         return FALSE;
     gboolean forgotten = how->if_absent && result->version && (s3->provider->can & PROVIDER_CEPH_CONDITIONS);

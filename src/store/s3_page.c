@@ -19,9 +19,10 @@ void s3_page_free(S3Page *page)
     g_free(page);
 }
 
-S3Page *s3_page_new(void)
+S3Page *s3_page_new(gboolean versions)
 {
     S3Page *page = g_new0(S3Page, 1);
+    page->versions = versions;
     page->entries = g_array_sized_new(FALSE, FALSE, sizeof(S3Entry), 1000);
     page->text = g_string_sized_new(64 * 1024);
     g_string_append_c(page->text, '\0');
@@ -44,6 +45,9 @@ static gboolean is_entry(const char *name)
 static gboolean open_element(gpointer user_data, guint depth, const char *name, GError **error)
 {
     S3Page *page = user_data;
+    /* Anything else that is sent with status 200 would pass for an empty list. */
+    if (depth == 1 && (page->versions ? strstr(name, "Version") == NULL : strcmp(name, "ListBucketResult") != 0))
+        return error_set(error, BACKAPP_ERROR_CORRUPT, "the server's answer is no list, but %s", name);
     if (depth == 2 && is_entry(name)) {
         page->entry = (S3Entry){.latest = *name == 'C', .delete_marker = *name == 'D'};
         page->in_entry = TRUE;

@@ -19,13 +19,13 @@ typedef struct {
     GArray *entries;
     GString *text; /* zero-terminated strings; the first byte is a zero, for "none" */
     char *token, *key_marker, *version_marker;
-    gboolean truncated, encoded;
+    gboolean versions, truncated, encoded;
     S3Entry entry; /* being read */
     gboolean in_entry;
 } S3Page;
 
-/* An empty page. */
-S3Page *s3_page_new(void);
+/* An empty page, of versions or of objects. */
+S3Page *s3_page_new(gboolean versions);
 
 /* Reads a page from an answer. CORRUPT if it is not one. */
 gboolean s3_page_parse(S3Page *page, const GByteArray *body, GError **error);

@@ -84,16 +84,19 @@ S3Place *s3_place_now(S3Store *s3)
 }
 
 /* The endpoint after a redirect. host: where the answer pointed, or NULL. The scheme stays: nothing that a server says
- * switches TLS off. */
+ * switches TLS off; nor does it lead to another provider. */
 static char *endpoint_after(const S3Store *s3, const S3Place *old, const char *region, const char *host)
 {
-    if (!s3->endpoint || (s3->provider->endpoint && *s3->provider->hosts))
+    if (s3->provider->endpoint && strcmp(region, old->region) != 0)
         return provider_endpoint(s3->provider, region, NULL);
     if (!host)
-        return g_strdup(s3->endpoint);
+        return s3->endpoint ? g_strdup(s3->endpoint) : provider_endpoint(s3->provider, region, NULL);
     gsize bucket = strlen(s3->bucket);
     if (strncmp(host, s3->bucket, bucket) == 0 && host[bucket] == '.')
         host += bucket + 1;
+    g_autofree char *name = s3_endpoint_host(host, NULL);
+    if (!name || provider_of_host(name) != s3->provider)
+        return NULL;
     return g_strconcat(old->tls ? "https://" : "http://", host, NULL);
 }
 

@@ -23,6 +23,14 @@ typedef struct {
     char *next; /* the last part's number */
 } Gathering;
 
+static gboolean check_root(gpointer user_data, guint depth, const char *name, GError **error)
+{
+    const Gathering *g = user_data;
+    const char *wanted = g->uploads ? "ListMultipartUploadsResult" : "ListPartsResult";
+    return depth != 1 || strcmp(name, wanted) == 0 ||
+           error_set(error, BACKAPP_ERROR_CORRUPT, "the server's answer is no list, but %s", name);
+}
+
 static gboolean gather(gpointer user_data, guint depth, const char *name, const char *text, gsize length,
                        GError **error)
 {
@@ -69,7 +77,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Gathering, gathering_clear)
 /* Fetches a page of uploads or parts. Markers are left for the next one. */
 static gboolean gather_page(S3Store *s3, Gathering *g, const char *key, const char *query, GError **error)
 {
-    static const S3XmlHandler handler = {.close = gather};
+    static const S3XmlHandler handler = {.open = check_root, .close = gather};
     S3Request request = {.kind = STORE_REQUEST_LIST,
                          .method = "GET",
                          .key = key,

@@ -13,9 +13,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void read_page(GByteArray *body)
+static void read_page(GByteArray *body, gboolean versions)
 {
-    g_autoptr(S3Page) page = s3_page_new();
+    g_autoptr(S3Page) page = s3_page_new(versions);
     if (!s3_page_parse(page, body, NULL))
         return;
     for (guint i = 0; i < page->entries->len; i++) {
@@ -75,7 +75,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     g_autoptr(GByteArray) body = g_byte_array_new();
     g_byte_array_append(body, data, (guint)size);
-    read_page(body);
+    read_page(body, FALSE);
+    read_page(body, TRUE);
     read_failure(body);
     read_rules(data, size);
     write_text(data, size);

@@ -343,6 +343,14 @@ def test_lists_that_lie():
         for pattern, lie in lies.items():
             proxy.replace(Rule("edit", kind="ListObjectsV2", pattern=pattern, replacement=lie))
             expect(probe(server.env(), *options, "list"), "CORRUPT ")
+        for body in ("<Error><Code>InternalError</Code></Error>", "<html><body>please log in</body></html>", "<ListVersionsResult/>",
+                     "", "log in"):
+            proxy.replace(Rule("status", status=200, body=body, kind=["ListObjectsV2", "ListObjectVersions"]))
+            expect(probe(server.env(), *options, "list"), "CORRUPT ")
+            proxy.replace(Rule("status", status=200, body=body, kind="DeleteObjects"))
+            assert not probe(server.env(), *options, "delete x y")[0].startswith("ok"), body
+            proxy.replace(Rule("status", status=200, body=body, kind="PutObject"))
+            expect(probe(server.env(), *options, "put x y"), "TRANSIENT |not that of an S3 server")
         proxy.replace(Rule("edit", kind="ListObjectsV2", pattern="<Key>bb", replacement="<Key>b%2Bb"))
         expect(probe(server.env(), *options, "list show=3"), "key=aa ", "key=b+b ", "key=cc ", "ok count=3")
 
