@@ -1,6 +1,6 @@
 /*
- * One item of the plan on its way through the workers: what is to be done, and with an object what the outcome is. Made by
- * the thread that reads the plan; then it belongs to whoever works on it.
+ * One item of the plan on its way through the workers: what is to be done, and with an object what the outcome is.
+ * Made by the thread that reads the plan; then it belongs to whoever works on it.
  */
 #pragma once
 

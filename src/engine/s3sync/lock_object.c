@@ -76,8 +76,8 @@ static char *boot_id(void)
     return g_strchomp(text);
 }
 
-/* When a process began, in ticks since the machine did: with its pid it is never another's. 0: there is no such process,
- * -1: not known. */
+/* When a process began, in ticks since the machine did: with its pid it is never another's. 0: there is no such
+ * process, -1: not known. */
 static gint64 process_start(gint64 pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/stat", pid);

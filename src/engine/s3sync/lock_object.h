@@ -1,7 +1,7 @@
 /*
- * One run at a time for a place in a store, whatever machine it comes from: the object ".backapp/lock" says who is at work
- * there. It is renewed each minute by a thread; one whose owner is dead (a process of this machine that is gone), or gave
- * no sign of life for 10 minutes, is taken over. A run that finds that its lock is another's stops.
+ * One run at a time for a place in a store, whatever machine it comes from: the object ".backapp/lock" says who is at
+ * work there. It is renewed each minute by a thread; one whose owner is dead (a process of this machine that is gone),
+ * or gave no sign of life for 10 minutes, is taken over. A run that finds that its lock is another's stops.
  */
 #pragma once
 

@@ -1,6 +1,6 @@
 /*
- * A file's time as it stands in an object's metadata: seconds since 1970 with up to nine decimals, zeros at the end left
- * out, as rclone writes and reads it. Pure; any thread.
+ * A file's time as it stands in an object's metadata: seconds since 1970 with up to nine decimals, zeros at the end
+ * left out, as rclone writes and reads it. Pure; any thread.
  */
 #pragma once
 

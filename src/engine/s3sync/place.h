@@ -10,8 +10,8 @@
 Catalogue *place_catalogue(const char *state_dir, Store *bucket, const char *prefix, const guint8 *content_key,
                            gboolean *fresh, gboolean *unfinished, GError **error);
 
-/* The newest other date that has a root: the one of the last run, else of the 31 days before. *prefix and *catalogue stay
- * NULL if there is none. The caller frees both. */
+/* The newest other date that has a root: the one of the last run, else of the 31 days before. *prefix and *catalogue
+ * stay NULL if there is none. The caller frees both. */
 gboolean place_base(const S3syncOptions *options, const char *common, const char *prefix, const guint8 *content_key,
                     char **base_prefix, Catalogue **catalogue, GError **error);
 

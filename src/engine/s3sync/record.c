@@ -151,14 +151,17 @@ static gboolean put_row(Catalogue *catalogue, const S3Entry *entry, GError **err
     return catalogue_put(catalogue, &row, error);
 }
 
-/* Whether a list of files that cannot be read ends the run. One that is damaged does not: without it everything is looked
- * at. But plain and encrypted objects shall not come to lie side by side. */
-static gboolean is_other_kind(const GError *why, const guint8 *content_key, const Store *store, GError **error)
+/* Whether a list of files that cannot be read ends the run. One that is damaged does not: without it everything is
+ * looked at. But plain and encrypted objects shall not come to lie side by side. */
+static gboolean is_other_kind(const GError *why, gboolean opened, const guint8 *content_key, const Store *store,
+                              GError **error)
 {
     if (error_is(why, BACKAPP_ERROR_TRANSIENT) || error_is(why, BACKAPP_ERROR_CANCELLED)) {
         g_propagate_error(error, g_error_copy(why));
         return TRUE;
     }
+    if (opened)
+        return FALSE; /* it is of this kind, and a part of it is damaged */
     if (content_key == NULL && error_is(why, BACKAPP_ERROR_DENIED)) {
         (void)record_other_kind(TRUE, store, error);
         return TRUE;
@@ -196,7 +199,7 @@ gboolean record_rebuild(Catalogue *catalogue, Store *store, const guint8 *conten
         if (!put_row(catalogue, &entry, error))
             return FALSE;
     }
-    if (got < 0 && is_other_kind(local, content_key, store, error))
+    if (got < 0 && is_other_kind(local, reader != NULL, content_key, store, error))
         return FALSE;
     return catalogue_flush(catalogue, error);
 }

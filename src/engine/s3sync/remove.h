@@ -1,6 +1,6 @@
 /*
- * Deleting what the source no longer has, after all uploads: copied to the trash, looked at once more, deleted many at a
- * time.
+ * Deleting what the source no longer has, after all uploads: copied to the trash, looked at once more, deleted many at
+ * a time.
  */
 #pragma once
 

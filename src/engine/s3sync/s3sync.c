@@ -250,8 +250,8 @@ static gboolean plan_and_lock(Sync *sync, GError **error)
                      sync->store->url);
 }
 
-/* Others see by it that the bucket is not what their catalogues say: before the first change, so that a run that is killed
- * is noticed too. */
+/* Others see by it that the bucket is not what their catalogues say: before the first change, so that a run that is
+ * killed is noticed too. */
 static gboolean new_generation(Sync *sync, GError **error)
 {
     g_autofree char *text = g_uuid_string_random();
@@ -362,8 +362,8 @@ static gboolean end_run(Sync *sync, GError **error)
     return catalogue_set_value(sync->catalogue, "kind", kind, error) && catalogue_end_run(sync->catalogue, error);
 }
 
-/* What was written here before is plain if this is, or encrypted with the same key. (Without a catalogue the newest root
- * tells.) */
+/* What was written here before is plain if this is, or encrypted with the same key. (Without a catalogue the newest
+ * root tells.) */
 static gboolean check_kind(Sync *sync, GError **error)
 {
     g_autofree char *was = catalogue_get_value(sync->catalogue, "kind", NULL);

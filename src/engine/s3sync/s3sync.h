@@ -1,6 +1,6 @@
 /*
- * The s3-sync engine: makes a prefix of a bucket (any store) equal to a directory. Plan (scan, catalogue and list merged),
- * check, run (uploads and copies, then deletions), commit (the metadata tree's root), verify. See
+ * The s3-sync engine: makes a prefix of a bucket (any store) equal to a directory. Plan (scan, catalogue and list
+ * merged), check, run (uploads and copies, then deletions), commit (the metadata tree's root), verify. See
  * docs/formats/s3-mirror.md for what lies in the bucket.
  *
  * One run at a time for a destination (the catalogue's lock here, a lock object in the store against other machines).
@@ -80,12 +80,14 @@ typedef struct {
 /* delete off, trash 30 days, max_delete_percent 50. */
 void s3sync_options_default(S3syncOptions *options);
 
-/* Runs. FALSE with an error if it failed, was refused (stats->refused) or cancelled; stats are filled as far as known. The
- * objects that were there are then as before or already replaced by whole new ones, and the last root is as it was. */
+/* Runs. FALSE with an error if it failed, was refused (stats->refused) or cancelled; stats are filled as far as known.
+ * The objects that were there are then as before or already replaced by whole new ones, and the last root is as it
+ * was. */
 gboolean s3sync_run(const S3syncOptions *options, S3syncStats *stats, GError **error);
 
-/* Compares what the newest root names with the store: by list, or (read_back) by reading every object. Damaged and missing
- * ones are warnings and counted. Of dated prefixes that of options->time; 0: the last one that was completed here. */
+/* Compares what the newest root names with the store: by list, or (read_back) by reading every object. Damaged and
+ * missing ones are warnings and counted. Of dated prefixes that of options->time; 0: the last one that was completed
+ * here. */
 gboolean s3sync_verify(const S3syncOptions *options, S3syncStats *stats, GError **error);
 
 void s3sync_stats_clear(S3syncStats *stats);

@@ -5,9 +5,9 @@
 
 #include "engine/s3sync/job.h"
 
-/* Opens the job's file for reading, without touching its access time where that is allowed, and takes its metadata. -1 if
- * it cannot be read or is no regular file any more: then the warning was sent and the catalogue's row dropped, unless
- * *error is set. */
+/* Opens the job's file for reading, without touching its access time where that is allowed, and takes its metadata. -1
+ * if it cannot be read or is no regular file any more: then the warning was sent and the catalogue's row dropped,
+ * unless *error is set. */
 int source_open(S3Job *job, GError **error);
 
 /* Reads exactly `length` bytes at `offset`. FALSE if there are fewer or they cannot be read; *errnum is 0 for fewer. */
@@ -26,5 +26,6 @@ typedef struct {
 } SourceRange;
 StoreBody source_body(SourceRange *range, const guint8 hash[HASH_BYTES]);
 
-/* The file cannot be read (errnum; 0: it became shorter): warns, and drops the row. FALSE only on a catalogue's error. */
+/* The file cannot be read (errnum; 0: it became shorter): warns, and drops the row. FALSE only on a catalogue's error.
+ * */
 gboolean source_lost(S3Job *job, int errnum, GError **error);

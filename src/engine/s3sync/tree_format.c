@@ -214,7 +214,8 @@ GByteArray *tree_unpack(const guint8 *content_key, const char *what, const void 
     if (!sealed)
         return inflate(bytes + MAGIC_LENGTH, length - MAGIC_LENGTH, error);
     if (content_key == NULL) {
-        error_set(error, BACKAPP_ERROR_DENIED, "it is encrypted: the key is needed");
+        error_set(error, BACKAPP_ERROR_DENIED,
+                  "it is encrypted: set BACKUP_ENCRYPTION_KEY to the key that it was made with");
         return NULL;
     }
     g_autofree char *associated = g_strconcat(ASSOCIATED, what, NULL);

@@ -9,7 +9,8 @@
 #define TREE_ROOTS        ".backapp/tree/roots/"
 #define TREE_BLOCK_PREFIX ".backapp/tree/blocks/"
 
-/* The most bytes that a block or a root may have, unpacked. An entry has at most 16 MiB of attributes and 8 MiB of path. */
+/* The most bytes that a block or a root may have, unpacked. An entry has at most 16 MiB of attributes and 8 MiB of
+ * path. */
 #define TREE_RAW_MAX    ((gsize)256 * 1024 * 1024)
 #define TREE_STORED_MAX (TREE_RAW_MAX + 1024 * 1024)
 
@@ -28,8 +29,8 @@ GArray *tree_blocks_new(void);
 void tree_root_encode(const TreeRoot *root, const GArray *blocks, GByteArray *out);
 gboolean tree_root_decode(const guint8 *data, gsize length, TreeRoot *root, GArray *blocks, GError **error);
 
-/* The name of a block with these (unpacked) bytes: their SHA-256, with a key an HMAC, so that a name does not tell whether
- * somebody's guess at the content is right. */
+/* The name of a block with these (unpacked) bytes: their SHA-256, with a key an HMAC, so that a name does not tell
+ * whether somebody's guess at the content is right. */
 void tree_block_name(const guint8 *content_key, const void *data, gsize length, guint8 name[HASH_BYTES]);
 /* The key of the object of a block; the caller frees. */
 char *tree_block_key(const guint8 name[HASH_BYTES]);

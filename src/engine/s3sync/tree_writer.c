@@ -80,6 +80,27 @@ static gboolean read_newest(TreeWriter *writer, GError **error)
     return FALSE;
 }
 
+/* Of the newest root's blocks only those count as there that the store lists: one that was lost is written again. */
+static gboolean find_known(TreeWriter *writer, GError **error)
+{
+    g_autoptr(GHashTable) named = g_hash_table_new(name_hash, name_equal);
+    for (guint i = 0; i < writer->newest_blocks->len; i++)
+        g_hash_table_add(named, g_array_index(writer->newest_blocks, TreeBlock, i).name);
+    if (g_hash_table_size(named) == 0)
+        return TRUE;
+    g_autoptr(StoreList) list = store_list(writer->store, TREE_BLOCK_PREFIX, NULL, FALSE, error);
+    const StoreObject *object = NULL;
+    int got = list != NULL ? 0 : -1;
+    while (list != NULL && (got = store_list_next(list, &object, error)) > 0) {
+        guint8 name[HASH_BYTES];
+        const char *hex = object->key + strlen(TREE_BLOCK_PREFIX);
+        gpointer own = NULL;
+        if (digest_parse_hex(hex, name, HASH_BYTES) && g_hash_table_lookup_extended(named, name, &own, NULL))
+            g_hash_table_add(writer->known, own);
+    }
+    return got == 0;
+}
+
 TreeWriter *tree_writer_new(Store *store, const guint8 *content_key, const CancelFlag *cancel, GError **error)
 {
     g_autoptr(TreeWriter) writer = g_new0(TreeWriter, 1);
@@ -94,10 +115,8 @@ TreeWriter *tree_writer_new(Store *store, const guint8 *content_key, const Cance
     writer->known = g_hash_table_new(name_hash, name_equal);
     writer->raw = g_byte_array_new();
     writer->previous = g_string_new(NULL);
-    if (!read_newest(writer, error))
+    if (!read_newest(writer, error) || !find_known(writer, error))
         return NULL;
-    for (guint i = 0; i < writer->newest_blocks->len; i++)
-        g_hash_table_add(writer->known, g_array_index(writer->newest_blocks, TreeBlock, i).name);
     return g_steal_pointer(&writer);
 }
 

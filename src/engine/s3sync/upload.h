@@ -1,7 +1,7 @@
 /*
  * Sends one file. What fits in one part is read into memory and put; more goes as a multipart upload, its parts in
- * parallel, unchanged ones copied inside the store; with encryption as one stream. A file that changes while it is read is
- * read again once.
+ * parallel, unchanged ones copied inside the store; with encryption as one stream. A file that changes while it is
+ * read is read again once.
  */
 #pragma once
 

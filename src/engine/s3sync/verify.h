@@ -6,6 +6,6 @@
 
 #include "engine/s3sync/run.h"
 
-/* Counts into the run (verified, damaged, missing), names each bad one in a warning. FALSE with an error only if it could
- * not be done; NOT_FOUND if there is no restore point. */
+/* Counts into the run (verified, damaged, missing), names each bad one in a warning. FALSE with an error only if it
+ * could not be done; NOT_FOUND if there is no restore point. */
 gboolean verify_objects(S3Run *run, gboolean read_back, GError **error);

@@ -1,7 +1,7 @@
 /*
- * Threads that work off a bounded queue, as many at once as help: it starts with 16, adds some while more is done in the
- * same time, and halves when the store asks to slow down (StoreCounts.slow_downs). One thread pushes and waits; the
- * function may push more with workers_push_first.
+ * Threads that work off a bounded queue, as many at once as help: it starts with 16, adds some while more is done in
+ * the same time, and halves when the store asks to slow down (StoreCounts.slow_downs). One thread pushes and waits;
+ * the function may push more with workers_push_first.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /*
- * What the tests of whole runs share: a source, a place for catalogues, a store whose requests can be counted, broken off
- * or answered by a kill, and a comparison of bucket and newest root with the source. One thread; what the hooks count may
- * come from many.
+ * What the tests of whole runs share: a source, a place for catalogues, a store whose requests can be counted, broken
+ * off or answered by a kill, and a comparison of bucket and newest root with the source. One thread; what the hooks
+ * count may come from many.
  */
 #pragma once
 

@@ -1,5 +1,6 @@
 /*
- * A run is killed at each request, before it and after it, and then made anew: what the bucket has is what the source is.
+ * A run is killed at each request, before it and after it, and then made anew: what the bucket has is what the source
+ * is.
  */
 #include "sync_scene.h"
 

@@ -1,6 +1,6 @@
 /*
- * Runs in which something is not as it should be: sources that change under the run's hands, objects that are cold, kept
- * in versions or too old, keys that are too long, folders that cannot be read.
+ * Runs in which something is not as it should be: sources that change under the run's hands, objects that are cold,
+ * kept in versions or too old, keys that are too long, folders that cannot be read.
  */
 #include "sync_scene.h"
 

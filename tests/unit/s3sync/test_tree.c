@@ -212,6 +212,19 @@ static void test_damage_is_found(void **state)
     assert_int_equal(tree_reader_next(reader, &entry, NULL), 1);
 }
 
+static void test_lost_block_comes_back(void **state)
+{
+    g_autoptr(Store) store = store_memory_new();
+    gboolean changed = FALSE;
+    (void)write_tree(store, NULL, 3000, 0, 0, &changed);
+    g_autoptr(GPtrArray) blocks = keys_below(store, TREE_BLOCK_PREFIX);
+    assert_true(store_delete(store, g_ptr_array_index(blocks, 1), NULL, NULL));
+    assert_int_equal(write_tree(store, NULL, 3000, 0, 0, &changed), 1);
+    assert_false(changed);
+    g_autoptr(GPtrArray) again = keys_below(store, TREE_BLOCK_PREFIX);
+    assert_int_equal(again->len, blocks->len);
+}
+
 static void test_expiry(void **state)
 {
     g_autoptr(Store) store = store_memory_new();
@@ -247,6 +260,7 @@ int main(void)
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_seek),
         cmocka_unit_test(test_damage_is_found),
+        cmocka_unit_test(test_lost_block_comes_back),
         cmocka_unit_test(test_expiry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
