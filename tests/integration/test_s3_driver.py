@@ -111,6 +111,31 @@ def test_endpoint_from_environment():
     expect(probe(env, "--bucket", bucket, "--endpoint", "ftp://x", "put k v"), "INVALID ftp://x is not an endpoint")
 
 
+def test_where_providers_are():
+    """Nothing is asked: a presigned URL shows where requests would go, and what they are signed for."""
+    clean = {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
+    env = {**clean, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_CONFIG_FILE": "/dev/null",
+           "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true"}
+    cases = (
+        ((), {}, "https://abc.s3.us-east-1.amazonaws.com/k", "us-east-1"),
+        (("--region", "eu-west-3"), {"AWS_REGION": "eu-north-1"}, "https://abc.s3.eu-west-3.amazonaws.com/k", "eu-west-3"),
+        ((), {"AWS_REGION": "eu-north-1"}, "https://abc.s3.eu-north-1.amazonaws.com/k", "eu-north-1"),
+        (("--region", "cn-north-1"), {}, "https://abc.s3.cn-north-1.amazonaws.com.cn/k", "cn-north-1"),
+        (("--provider", "scaleway"), {}, "https://abc.s3.fr-par.scw.cloud/k", "fr-par"),
+        (("--provider", "hetzner", "--region", "hel1"), {}, "https://abc.hel1.your-objectstorage.com/k", "hel1"),
+        (("--endpoint", "https://s3.nl-ams.scw.cloud"), {"AWS_REGION": "us-east-1"}, "https://abc.s3.nl-ams.scw.cloud/k", "nl-ams"),
+        (("--endpoint", "https://x.r2.cloudflarestorage.com"), {}, "https://x.r2.cloudflarestorage.com/abc/k", "auto"),
+        (("--endpoint", "https://minio.example.com:9000"), {}, "https://minio.example.com:9000/abc/k", "us-east-1"),
+        (("--endpoint", "https://minio.example.com", "--path-style", 0), {}, "https://abc.minio.example.com/k", "us-east-1"),
+        (("--path-style", 1), {}, "https://s3.us-east-1.amazonaws.com/abc/k", "us-east-1"),
+    )
+    for options, changed, url, region in cases:
+        lines = probe({**env, **changed}, "--bucket", "abc", *options, "presign GET k")
+        expect(lines, f"ok {url}?|%2F{region}%2Fs3%2Faws4_request")
+    expect(probe(env, "--bucket", "my.bucket", "presign GET k"), "ok https://s3.us-east-1.amazonaws.com/my.bucket/k?")
+    expect(probe(env, "--bucket", "abc", "--provider", "r2", "presign GET k"), "INVALID Cloudflare R2 has no endpoint")
+
+
 def test_conditions():
     server = Real.get()
     lines = probe(server.env(), "--bucket", server.new_bucket(), "put k one", "put k two absent=1", "put new two absent=1",
