@@ -115,9 +115,8 @@ gboolean local_temp_open(LocalStore *self, LocalTemp *temp, GError **error)
 
 void local_temp_clear(LocalTemp *temp)
 {
-    if (temp->fd < 0 || !temp->name[0])
-        return;
-    (void)unlinkat(temp->directory_fd, temp->name, 0);
+    if (temp->fd >= 0 && temp->name[0])
+        (void)unlinkat(temp->directory_fd, temp->name, 0);
     fd_clear(&temp->fd);
 }
 

@@ -12,7 +12,8 @@
 #include "../unit/fs/scratch.h"
 
 static const char *spec;
-static char *directory; /* of "local" */
+static char *directory;   /* of "local" */
+static guint descriptors; /* open before the store is */
 
 const char *keep(Contract *contract, char *string)
 {
@@ -159,8 +160,16 @@ static Store *wrap(Store *store, const char *wrapper)
     exit(2);
 }
 
+/* How many descriptors the program has. */
+static guint count_descriptors(void)
+{
+    g_auto(AutoFd) fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd >= 0 ? count_names(fd) : 0;
+}
+
 static int open_store(void **state)
 {
+    descriptors = count_descriptors();
     g_auto(GStrv) words = g_strsplit(spec, "+", -1);
     guint count = g_strv_length(words);
     g_autoptr(GError) error = NULL;
@@ -182,9 +191,12 @@ static int close_store(void **state)
     Contract *contract = *state;
     store_free(contract->store);
     g_free(contract);
+    guint left = count_descriptors();
+    if (left != descriptors)
+        (void)fprintf(stderr, "%u descriptors were open before, and %u are now\n", descriptors, left);
     gboolean good = !directory || remove_tree(AT_FDCWD, directory, FALSE, NULL, NULL);
     g_free(directory);
-    return good ? 0 : -1;
+    return good && left == descriptors ? 0 : -1;
 }
 
 static int begin_test(void **state)

@@ -107,7 +107,7 @@ static void test_names_that_nobody_writes_are_no_objects(void **state)
     const char *const directories[] = {".backapp-=plain", ".backapp-+short", ".backapp-x"};
     for (guint i = 0; i < G_N_ELEMENTS(directories); i++) {
         assert_int_equal(mkdirat(scratch->fd, directories[i], 0700), 0);
-        AutoFd fd = dir_open(scratch->fd, directories[i], NULL);
+        g_auto(AutoFd) fd = dir_open(scratch->fd, directories[i], NULL);
         put_file(fd, "a", "x", 1);
         put_file(fd, ".backapp-@b", "x", 1);
     }
@@ -152,7 +152,7 @@ static void test_a_part_that_was_replaced_takes_no_space(void **state)
         assert_true(store_part(store, "k", upload, 1, &body, &etag, NULL));
     }
     g_autofree char *path = g_strconcat(".backapp-store/uploads/", upload, NULL);
-    AutoFd fd = dir_open(scratch->fd, path, NULL);
+    g_auto(AutoFd) fd = dir_open(scratch->fd, path, NULL);
     assert_int_equal(count_names(fd), 2);
 }
 
