@@ -158,6 +158,39 @@ static gboolean add_object(Batch *batch, GString *document, guint index)
     return good;
 }
 
+/* The request for many may be denied where single ones are not: Ceph wants the permission on the bucket for it, which a
+ * policy for its objects does not give. FALSE with `why` if the first is denied as well. */
+static gboolean delete_singly(Batch *batch, GError *why, GError **error)
+{
+    for (guint i = 0; i < batch->count; i++) {
+        guint index = batch->indexes[i];
+        if (s3_delete_one(&batch->s3->store, batch->keys[index], version_of(batch, index), &batch->errors[index]))
+            continue;
+        if (error_is(batch->errors[index], BACKAPP_ERROR_CANCELLED)) {
+            g_error_free(why);
+            return cancel_check(batch->s3->cancel, error);
+        }
+        if (i == 0 && error_is(batch->errors[index], BACKAPP_ERROR_DENIED)) {
+            g_clear_error(&batch->errors[index]);
+            g_propagate_error(error, why);
+            return FALSE;
+        }
+    }
+    g_error_free(why);
+    return TRUE;
+}
+
+static gboolean delete_batch(Batch *batch, const GString *document, GError **error)
+{
+    GError *local = NULL;
+    if (send_batch(batch, document, &local))
+        return TRUE;
+    if (error_is(local, BACKAPP_ERROR_DENIED))
+        return delete_singly(batch, local, error);
+    g_propagate_error(error, local);
+    return FALSE;
+}
+
 gboolean s3_delete_many(Store *store, const char *const *keys, const char *const *versions, guint count,
                         GError **errors, GError **error)
 {
@@ -177,7 +210,7 @@ gboolean s3_delete_many(Store *store, const char *const *keys, const char *const
                 return cancel_check(s3->cancel, error);
         }
         g_string_append(document, "</Delete>");
-        if (batch->count > 0 && !send_batch(batch, document, error))
+        if (batch->count > 0 && !delete_batch(batch, document, error))
             return FALSE;
     }
     for (guint i = 0; i < count; i++)

@@ -111,7 +111,7 @@ def test_plain_and_encrypted_do_not_mix():
         before = place.objects()
         assert len(before) == 2 and not any("secret" in name or "sub" in name for name in before), before
         code, _, err = place.run("restore", place.url, "--to", place.to)
-        assert code == 1 and "the key is needed" in err, err
+        assert code == 1 and "it is encrypted" in err, err
         elsewhere = ["--state-dir", place.root / "elsewhere"]
         for options, variables in (([], {}), (elsewhere, {}), (elsewhere, {}), (["--encrypt"], other),
                                    (["--encrypt", *elsewhere], other)):
@@ -216,6 +216,27 @@ def test_cost():
         out = place.good("s3sync", "--storage-class", "DEEP_ARCHIVE", "--json", *command[1:], env=double.variables())
         stage2 = next(line["stats"]["stage2"] for line in events(out) if line["type"] == "summary")
         assert stage2["currency"] == "USD" and 0.06 / 10 < stage2["estimatedCost"] < 0.06 / 5, stage2
+
+
+def test_smallest_rights():
+    """Where many may not be deleted with one request, each is deleted with one of its own; what else is denied is told."""
+    with StorePlace() as place, S3Double() as double:
+        url = f"s3://{double.new_bucket()}/p"
+        place.fill(a="1", b="2", c="3")
+        place.good("s3sync", place.src, url, env=double.variables())
+        (place.src / "a").unlink()
+        (place.src / "b").unlink()
+        double.denied = {"DeleteObjects", "GetBucketVersioning", "GetBucketAcl", "GetBucketPolicyStatus", "GetBucketEncryption",
+                         "GetObjectLockConfiguration", "ListMultipartUploads"}
+        out = place.good("s3sync", "--delete", place.src, url, env=double.variables())
+        assert "deleted 2" in out, out
+        double.denied.add("DeleteObject")
+        (place.src / "c").write_text("other")
+        code, _, err = place.run("s3sync", "--delete", "--force", place.src, url, env=double.variables())
+        assert code == 0, err
+        (place.src / "c").unlink()
+        code, _, err = place.run("s3sync", "--delete", "--force", place.src, url, env=double.variables())
+        assert code == 1 and "grant s3:DeleteObject" in err, err
 
 
 def test_json():
