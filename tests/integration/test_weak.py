@@ -216,6 +216,23 @@ def test_what_the_drive_cannot_name(place, drive):
     nothing_to_do(place) if taken else None
 
 
+@on("exfat")
+def test_names_that_differ_only_in_case(place, _drive):
+    place.fill(name="1", dir__x="2")
+    os.symlink("target", place.src / "dir" / "link")
+    place.mirror()
+    place.fill(NAME="3")
+    code, _, err = place.run("mirror", place.src, place.dst)
+    assert code == 3 and "differs only in case" in err, err
+    (place.src / "NAME").unlink()
+    (place.src / "name").rename(place.src / "Name")
+    (place.src / "dir").rename(place.src / "Dir")
+    place.mirror("--delete")
+    check(place)
+    assert sorted(os.listdir(place.dst))[2:] == ["Dir", "Name"], os.listdir(place.dst)
+    nothing_to_do(place)
+
+
 @on("exfat", "ntfs")
 def test_several_sources(place, _drive):
     for name in ("zebra", "ape"):
