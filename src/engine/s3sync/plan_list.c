@@ -6,7 +6,7 @@
 #include "base/human.h"
 #include "engine/s3sync/names.h"
 
-#define LONG_DIR ".backapp/long/"
+#define LONG_DIR         ".backapp/long/"
 #define LONG_OBJECTS_MAX 1000000
 
 /* Behind all keys of ours: they go on with letters and digits. */

@@ -43,6 +43,16 @@ void scan_links_free(ScanLinks *links)
     g_free(links);
 }
 
+static Group *group_new(const Group *key, guint32 left, const char *path)
+{
+    gsize length = strlen(path) + 1;
+    Group *group = g_malloc(sizeof *group + length);
+    *group = *key;
+    group->left = left;
+    memcpy(group->path, path, length);
+    return group;
+}
+
 const char *scan_links_first(ScanLinks *links, const FileMeta *meta, const char *path)
 {
     if (meta->nlink <= 1)
@@ -50,12 +60,7 @@ const char *scan_links_first(ScanLinks *links, const FileMeta *meta, const char 
     Group wanted = {.dev = meta->dev, .ino = meta->ino};
     Group *group = g_hash_table_lookup(links->groups, &wanted);
     if (group == NULL) {
-        gsize length = strlen(path) + 1;
-        group = g_malloc(sizeof *group + length);
-        *group = wanted;
-        group->left = meta->nlink - 1;
-        memcpy(group->path, path, length);
-        g_hash_table_add(links->groups, group);
+        g_hash_table_add(links->groups, group_new(&wanted, meta->nlink - 1, path));
         return NULL;
     }
     if (--group->left == 0) {
