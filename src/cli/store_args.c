@@ -73,8 +73,14 @@ static gboolean check_url(const char *url, GError **error)
     if (g_str_has_prefix(url, "s3:") && (!bucket || *bucket == '\0' || *bucket == '/'))
         return error_set(error, BACKAPP_ERROR_INVALID, "%s names no bucket: write s3://BUCKET or s3://BUCKET/PREFIX",
                          shown);
-    g_autofree char *path = g_str_has_prefix(url, "file:") ? g_filename_from_uri(url, NULL, NULL) : NULL;
-    if (g_str_has_prefix(url, "file:") && !path)
+    /* Not shown: it may be a key. */
+    if (bucket && strcspn(bucket, "@:") < strcspn(bucket, "/"))
+        return error_set(error, BACKAPP_ERROR_INVALID,
+                         "a STORE is written s3://BUCKET/PREFIX: keys do not belong there, but into the environment or "
+                         "a profile");
+    g_autofree char *host = NULL;
+    g_autofree char *path = g_str_has_prefix(url, "file:") ? g_filename_from_uri(url, &host, NULL) : NULL;
+    if (g_str_has_prefix(url, "file:") && (!path || (host && strcmp(host, "localhost") != 0)))
         return error_set(error, BACKAPP_ERROR_INVALID, "%s names no directory of this machine: write file:///DIRECTORY",
                          shown);
     if (strstr(url, "://") && !store_is_url(url) && *url != '/')
@@ -92,6 +98,9 @@ static gboolean check_store(const JobStore *store, GError **error)
     if (store->endpoint && !g_str_has_prefix(store->endpoint, "http://") &&
         !g_str_has_prefix(store->endpoint, "https://"))
         return error_set(error, BACKAPP_ERROR_INVALID, "--endpoint must begin with https:// or http://");
+    if (store->endpoint && strchr(store->endpoint, '@'))
+        return error_set(error, BACKAPP_ERROR_INVALID,
+                         "--endpoint: keys do not belong there, but into the environment or a profile");
     if (store->provider && !provider_find(store->provider, error)) {
         g_prefix_error(error, "--provider: ");
         return FALSE;

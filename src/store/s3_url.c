@@ -48,9 +48,11 @@ static gboolean split_endpoint(const char *text, Endpoint *endpoint, GError **er
     }
     if (good)
         return TRUE;
-    g_autofree char *shown = human_name(text, -1);
-    return error_set(error, BACKAPP_ERROR_INVALID, "%s is not an endpoint: give https://HOST or http://HOST:PORT",
-                     shown);
+    /* What stands before an @ may be keys. */
+    const char *keys_end = strrchr(text, '@');
+    g_autofree char *shown = human_name(keys_end ? keys_end : text, -1);
+    return error_set(error, BACKAPP_ERROR_INVALID, "%s%s is not an endpoint: give https://HOST or http://HOST:PORT",
+                     keys_end ? "..." : "", shown);
 }
 
 char *s3_endpoint_host(const char *endpoint, GError **error)
