@@ -472,6 +472,36 @@ static void test_generation_forces_a_list(void **state)
     scene_check(scene, "mirror/");
 }
 
+/* The line is cut at each request, before it or before its answer; then it is there again. */
+static void test_line_cut_anywhere(void **state)
+{
+    Scene *scene = *state;
+    scene->options.delete_extraneous = TRUE;
+    scene->options.force = TRUE;
+    scene->options.relist_days = 30;
+    guint cut = 0;
+    for (guint at = 1; at < 200; at += 3) {
+        g_autoptr(GError) error = NULL;
+        /* Each round changes, adds and removes something. */
+        scene_file(scene, "changes", 100 + at, at, 1600000000 + at);
+        scene_file(scene, at % 2 == 1 ? "d/odd" : "d/even", 50, at, 1600000000 + at);
+        (void)unlinkat(scene->source_fd, at % 2 == 1 ? "d/even" : "d/odd", 0);
+        scene_hook(scene, at, FALSE);
+        gboolean good = scene_run(scene, &error);
+        scene_unhook(scene);
+        if (!good)
+            assert_true(error_is(error, BACKAPP_ERROR_TRANSIENT));
+        else
+            scene_check(scene, "mirror/"); /* only the giving back of the lock may have failed */
+        scene_sync(scene);
+        scene_check(scene, "mirror/");
+        cut += good ? 0 : 1;
+        if (scene_boundaries() < at)
+            break;
+    }
+    assert_true(cut > 5);
+}
+
 static guint32 next_random(guint32 *value)
 {
     *value = *value * 1664525U + 1013904223U;
@@ -532,6 +562,7 @@ int main(void)
         IN_MEMORY(test_unreadable_source),
         IN_MEMORY(test_lock_of_another_host),
         IN_MEMORY(test_generation_forces_a_list),
+        IN_MEMORY(test_line_cut_anywhere),
         IN_MEMORY(test_random_trees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
