@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "fs/apply.h"
 #include "engine/mirror/patch.h"
+#include "fs/apply.h"
 #include "fs/dir.h"
 
 gboolean replay_init(Replay *replay, Destination *dest, RunSink *sink, const JournalHeader *header, GError **error)
