@@ -181,6 +181,31 @@ def test_versions_and_lock():
            "ok", "CONFLICT |locked (GOVERNANCE) until 20", "ok", "ok [two]", "ok count=1")
 
 
+def test_a_lock_is_never_weakened():
+    server = Real.get()
+    bucket = server.new_bucket(lock=True)
+    version = value(expect(probe(server.env(), "--bucket", bucket, "put k v lock=COMPLIANCE for=3600"), "ok ")[0], "version")
+
+    def retention():
+        with server.client() as client:
+            return client.request("GET", bucket, "k", query={"retention": "", "versionId": version}).body.decode()
+
+    first = retention()
+    assert "COMPLIANCE" in first, first
+    with FaultProxy(server.plain_endpoint, keep_bodies=4096) as proxy:
+        options = ("--bucket", bucket, "--endpoint", proxy.endpoint)
+        expect(probe(server.env(), *options, f"lock k version={version} mode=GOVERNANCE for=60"), "ok")
+        assert retention() == first and not [r for r in proxy.log() if r.method == "PUT"], retention()
+        expect(probe(server.env(), *options, f"lock k version={version} mode=GOVERNANCE for=7200"), "ok")
+        assert "COMPLIANCE" in retention() and retention() != first, retention()
+        version = value(probe(server.env(), *options, "put g v lock=GOVERNANCE for=7200")[0], "version")
+        until = probe(server.env(), *options, f"delete g version={version}")[0].rpartition("until ")[2]
+        # This server wants a bypass for the change of the mode; what we ask for keeps the later end.
+        expect(probe(server.env(), *options, f"lock g version={version} mode=COMPLIANCE for=60"), "DENIED ")
+        body = [request for request in proxy.log() if request.method == "PUT"][-1].body.decode()
+        assert f"<Mode>COMPLIANCE</Mode><RetainUntilDate>{until}</RetainUntilDate>" in body, (body, until)
+
+
 def test_versioning_and_lifecycle():
     server = Real.get()
     bucket = server.new_bucket()
