@@ -7,7 +7,6 @@
 #include "engine/s3sync/plan_decide.h"
 #include "engine/s3sync/plan_items.h"
 #include "engine/s3sync/plan_list.h"
-#include "fs/spool.h"
 
 struct S3Plan {
     PlanItems *items;
@@ -163,7 +162,7 @@ static gboolean handle_extraneous(Merge *merge, const StoreObject *object, const
 static gboolean note_stale(Merge *merge, const char *key, GError **error)
 {
     if (merge->stale == NULL)
-        merge->stale = spool_new(-1, error);
+        merge->stale = plan_spool_new(merge->scan_options->temp_dir, error);
     return merge->stale != NULL && spool_put(merge->stale, key, strlen(key) + 1, error);
 }
 

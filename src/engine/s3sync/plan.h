@@ -1,7 +1,8 @@
 /*
  * What a run would do, found by a streaming merge of three sorted sequences: the scan of the source, the catalogue, and
  * the list of the bucket (or, without a list, the catalogue alone). The plan lies in an unlinked temporary file; it is
- * what a dry run prints. plan_make runs in one thread.
+ * what a dry run prints. s3plan_make runs in one thread. Memory does not grow with the number of files (hard-linked ones
+ * and objects of long keys aside: scan.h, plan_list.h); about 21 MiB for a directory of 1,000,000 files.
  */
 #pragma once
 
@@ -12,7 +13,7 @@
 
 typedef enum {
     S3PLAN_KEEP = 1, /* the object is as it should be; entry with its object's facts, for the metadata tree */
-    S3PLAN_UPLOAD,   /* new or changed content */
+    S3PLAN_UPLOAD,   /* new or changed content; with the reason "time" only the time is known to differ */
     S3PLAN_CHECK,    /* same size, but nothing is known of its mtime (no row): HEAD decides between keep and upload */
     S3PLAN_TOUCH,    /* content equal (by hash), mtime or class differs: a copy onto itself */
     S3PLAN_COPY,     /* unchanged since the last date: copied inside the store from `source` */

@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "crypto/digest.h"
 #include "fs/dir.h"
-#include "fs/spool.h"
 
 #define TEXT_MAX    (8 * 1024 * 1024)
 #define HASH_DIGITS 32
@@ -54,7 +53,7 @@ static guint reason_number(const char *reason)
     return 0;
 }
 
-PlanItems *plan_items_new(const char *temp_dir, GError **error)
+Spool *plan_spool_new(const char *temp_dir, GError **error)
 {
     g_auto(AutoFd) temp_fd = -1;
     if (temp_dir != NULL) {
@@ -64,7 +63,12 @@ PlanItems *plan_items_new(const char *temp_dir, GError **error)
             return NULL;
         }
     }
-    Spool *spool = spool_new(temp_fd, error);
+    return spool_new(temp_fd, error);
+}
+
+PlanItems *plan_items_new(const char *temp_dir, GError **error)
+{
+    Spool *spool = plan_spool_new(temp_dir, error);
     if (spool == NULL)
         return NULL;
     PlanItems *items = g_new0(PlanItems, 1);

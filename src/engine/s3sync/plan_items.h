@@ -5,8 +5,12 @@
 #pragma once
 
 #include "engine/s3sync/plan.h"
+#include "fs/spool.h"
 
 typedef struct PlanItems PlanItems;
+
+/* A spool in temp_dir, which is as in ScanOptions. */
+Spool *plan_spool_new(const char *temp_dir, GError **error);
 
 /* temp_dir as in ScanOptions. */
 PlanItems *plan_items_new(const char *temp_dir, GError **error);
