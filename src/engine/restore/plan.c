@@ -1,6 +1,7 @@
 #include "engine/restore/plan.h"
 
 #include "base/error.h"
+#include "base/human.h"
 #include "engine/restore/existing.h"
 #include "engine/s3sync/names.h"
 #include "fs/dir.h"
@@ -348,9 +349,35 @@ static gboolean plan_entry(Maker *maker, const S3Entry *entry, gboolean parent, 
     return put(maker, &item, error);
 }
 
+/* TRUE if a path stays below the target: who can write to a store could put anything into a list of files. */
+static gboolean is_inside(const char *path)
+{
+    if (*path == '\0')
+        return TRUE;
+    for (const char *part = path; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL) {
+        gsize length = strcspn(part, "/");
+        if (length == 0 || (length == 1 && part[0] == '.') || (length == 2 && part[0] == '.' && part[1] == '.'))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean check_paths(const S3Entry *entry, GError **error)
+{
+    if (is_inside(entry->path) && (!entry->link || (*entry->link && is_inside(entry->link))))
+        return TRUE;
+    g_autofree char *shown = human_name(entry->path, -1);
+    return error_set(
+        error, BACKAPP_ERROR_CORRUPT,
+        "the list of files in the store names %s, which would lie outside of the target: somebody else than "
+        "a backup wrote it; nothing is restored",
+        shown);
+}
+
 static gboolean take_entry(Maker *maker, const S3Entry *entry, gboolean parent, GError **error)
 {
-    if (!cancel_check(maker->run->options->cancel, error) || !leave_folders(maker, entry->path, error))
+    if (!cancel_check(maker->run->options->cancel, error) || !check_paths(entry, error) ||
+        !leave_folders(maker, entry->path, error))
         return FALSE;
     if (maker->left->len > 0 && is_below(entry->path, maker->left->str))
         return TRUE;

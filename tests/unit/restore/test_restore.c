@@ -1,0 +1,282 @@
+#include "../base/cmocka_all.h"
+#include "../mirror/collector.h"
+
+#include "base/error.h"
+#include "engine/restore/restore.h"
+#include "engine/s3sync/tree.h"
+#include "store/drivers.h"
+
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A store with one point, made of entries as a test wants them, and a target. */
+typedef struct {
+    char *path, *target;
+    Store *store;
+    TreeWriter *writer;
+    Collector *collector;
+    RestoreOptions options;
+    RestoreStats stats;
+} Scene;
+
+static Scene *scene_new(void)
+{
+    Scene *scene = g_new0(Scene, 1);
+    scene->path = g_dir_make_tmp("backapp-unit-XXXXXX", NULL);
+    assert_non_null(scene->path);
+    scene->target = g_build_filename(scene->path, "target", NULL);
+    scene->store = store_memory_new();
+    scene->writer = tree_writer_new(scene->store, NULL, NULL, NULL);
+    scene->collector = collector_new();
+    restore_options_default(&scene->options);
+    scene->options.store = scene->store;
+    scene->options.target = scene->target;
+    scene->options.sink = &scene->collector->sink;
+    scene->options.concurrency = 2;
+    return scene;
+}
+
+static void scene_free(Scene *scene)
+{
+    char *argv[] = {(char *)"rm", (char *)"-rf", (char *)"--", scene->path, NULL};
+    assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL));
+    restore_stats_clear(&scene->stats);
+    collector_free(scene->collector);
+    tree_writer_free(scene->writer);
+    store_free(scene->store);
+    g_free(scene->target);
+    g_free(scene->path);
+    g_free(scene);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Scene, scene_free)
+
+static void put_entry(Scene *scene, S3Entry *entry, guint32 mode)
+{
+    entry->meta.mode = mode;
+    entry->meta.uid = geteuid();
+    entry->meta.gid = getegid();
+    entry->meta.mtime_s = 1000;
+    assert_true(tree_writer_put(scene->writer, entry, NULL));
+}
+
+static void put_dir(Scene *scene, const char *path)
+{
+    S3Entry entry = {.path = path};
+    put_entry(scene, &entry, S_IFDIR | 0755);
+}
+
+static void put_symlink(Scene *scene, const char *path, const char *target)
+{
+    S3Entry entry = {.path = path, .target = target};
+    put_entry(scene, &entry, S_IFLNK | 0777);
+}
+
+/* A file whose object holds `stored`, while the point knows the hash of `content` (NULL: of what is stored). */
+static void put_file(Scene *scene, const char *path, const char *stored, const char *content, const char *link)
+{
+    content = content ? content : stored;
+    g_autofree char *key = g_strdup_printf("object-%u", g_str_hash(path));
+    g_auto(StoreResult) result = {0};
+    StoreBody body = {.data = stored, .length = strlen(stored)};
+    assert_true(store_put(scene->store, key, &body, NULL, &result, NULL));
+    S3Entry entry = {.path = path, .key = key, .link = link, .object_size = strlen(stored), .part_size = 8 << 20};
+    entry.meta.size = strlen(content);
+    Hash *hash = hash_new();
+    hash_update(hash, content, strlen(content));
+    hash_finish(hash, entry.hash);
+    hash_free(hash);
+    put_entry(scene, &entry, S_IFREG | 0644);
+}
+
+static gboolean restore(Scene *scene, GError **error)
+{
+    if (scene->writer) {
+        TreeRoot root = {.run_id = (char *)"run", .time = 1700000000, .source = (char *)"/s", .host = (char *)"h"};
+        assert_true(tree_writer_commit(scene->writer, &root, NULL, NULL));
+        g_clear_pointer(&scene->writer, tree_writer_free);
+    }
+    restore_stats_clear(&scene->stats);
+    return restore_run(&scene->options, &scene->stats, error);
+}
+
+static char *content_of(const Scene *scene, const char *path)
+{
+    char *content = NULL;
+    g_autofree char *whole = g_build_filename(scene->target, path, NULL);
+    (void)g_file_get_contents(whole, &content, NULL, NULL);
+    return content;
+}
+
+static gboolean outside_exists(const Scene *scene)
+{
+    g_autofree char *outside = g_build_filename(scene->path, "outside", NULL);
+    return access(outside, F_OK) == 0;
+}
+
+static void test_files_folders_and_links(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    put_dir(scene, "");
+    put_file(scene, "a", "one", NULL, NULL);
+    put_file(scene, "b", "one", NULL, "a");
+    put_dir(scene, "d");
+    put_file(scene, "d/c", "two", NULL, NULL);
+    put_symlink(scene, "l", "d/c");
+    g_autoptr(GError) error = NULL;
+    assert_true(restore(scene, &error));
+    assert_int_equal(scene->stats.files_restored, 4);
+    assert_false(scene->stats.partial);
+    g_autofree char *c = content_of(scene, "d/c"), *b = content_of(scene, "b");
+    assert_string_equal(c, "two");
+    assert_string_equal(b, "one");
+    assert_true(restore(scene, NULL));
+    assert_int_equal(scene->stats.files_restored, 0);
+    assert_int_equal(scene->stats.files_unchanged, 4);
+}
+
+/* Lists of files that nobody's backup wrote. */
+static void test_nothing_outside_is_touched(void **state)
+{
+    static const char *const paths[] = {"../outside", "d/../../outside", "/outside", "d//x", "./x", "d/.", "d/..",
+                                        "d/"};
+    for (guint i = 0; i < G_N_ELEMENTS(paths); i++) {
+        g_autoptr(Scene) scene = scene_new();
+        put_dir(scene, "");
+        put_dir(scene, "d");
+        put_file(scene, paths[i], "evil", NULL, NULL);
+        g_autoptr(GError) error = NULL;
+        assert_false(restore(scene, &error));
+        assert_true(error_is(error, BACKAPP_ERROR_CORRUPT));
+        assert_false(outside_exists(scene));
+    }
+}
+
+static void test_no_link_goes_outside(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    g_autofree char *outside = g_build_filename(scene->path, "outside", NULL);
+    assert_true(g_file_set_contents(outside, "mine", -1, NULL));
+    put_dir(scene, "");
+    put_file(scene, "x", "evil", NULL, "../outside");
+    g_autoptr(GError) error = NULL;
+    assert_false(restore(scene, &error));
+    assert_true(error_is(error, BACKAPP_ERROR_CORRUPT));
+}
+
+static void test_a_symlink_of_the_point_is_not_followed(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    g_autofree char *folder = g_build_filename(scene->path, "elsewhere", NULL);
+    assert_int_equal(g_mkdir(folder, 0700), 0);
+    put_dir(scene, "");
+    put_symlink(scene, "d", "../elsewhere");
+    put_file(scene, "d/outside", "evil", NULL, NULL);
+    g_autoptr(GError) error = NULL;
+    (void)restore(scene, &error);
+    g_autofree char *file = g_build_filename(folder, "outside", NULL);
+    assert_int_not_equal(access(file, F_OK), 0);
+}
+
+static void test_wrong_content_is_not_put_in_place(void **state)
+{
+    static const char *const stored[] = {"twX", "tw", "twoo", ""};
+    for (guint i = 0; i < G_N_ELEMENTS(stored); i++) {
+        g_autoptr(Scene) scene = scene_new();
+        put_dir(scene, "");
+        put_file(scene, "a", "one", NULL, NULL);
+        put_file(scene, "b", stored[i], "two", NULL);
+        assert_true(restore(scene, NULL));
+        assert_true(scene->stats.partial);
+        assert_int_equal(scene->stats.damaged + scene->stats.missing, 1);
+        g_autofree char *a = content_of(scene, "a"), *b = content_of(scene, "b");
+        assert_string_equal(a, "one");
+        assert_null(b);
+    }
+}
+
+/* What was there before a file could not be fetched stays, and no further name is linked to it. */
+static void test_a_failed_first_name_is_not_linked_to(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    put_dir(scene, "");
+    put_file(scene, "a", "twX", "two", NULL);
+    put_file(scene, "b", "two", NULL, "a");
+    assert_int_equal(g_mkdir(scene->target, 0700), 0);
+    g_autofree char *old = g_build_filename(scene->target, "a", NULL);
+    assert_true(g_file_set_contents(old, "something old", -1, NULL));
+    assert_true(restore(scene, NULL));
+    g_autofree char *a = content_of(scene, "a"), *b = content_of(scene, "b");
+    assert_string_equal(a, "something old");
+    assert_string_equal(b, "two");
+    assert_true(scene->stats.partial);
+}
+
+static void test_no_temporary_files_are_left(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    put_dir(scene, "");
+    put_file(scene, "a", "twX", "two", NULL);
+    put_file(scene, "b", "two", NULL, NULL);
+    assert_true(restore(scene, NULL));
+    g_autoptr(GDir) dir = g_dir_open(scene->target, 0, NULL);
+    assert_string_equal(g_dir_read_name(dir), "b");
+    assert_null(g_dir_read_name(dir));
+}
+
+static void test_a_dry_run_makes_nothing(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    put_dir(scene, "");
+    put_file(scene, "a", "one", NULL, NULL);
+    scene->options.dry_run = TRUE;
+    assert_true(restore(scene, NULL));
+    assert_int_equal(scene->stats.files_restored, 1);
+    assert_int_equal(scene->collector->items->len, 1);
+    assert_int_not_equal(access(scene->target, F_OK), 0);
+}
+
+static void test_points_and_their_times(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    put_dir(scene, "");
+    put_file(scene, "a", "one", NULL, NULL);
+    assert_true(restore(scene, NULL));
+    g_autoptr(GPtrArray) points = restore_points(scene->store, NULL, NULL);
+    assert_int_equal(points->len, 1);
+    const RestorePoint *point = g_ptr_array_index(points, 0);
+    assert_int_equal(point->time, 1700000000);
+    static const struct {
+        const char *at;
+        gboolean found;
+    } cases[] = {{"latest", TRUE},     {"2023-11-14T22:13:20Z", TRUE}, {"2023-11-14T221320Z", TRUE},
+                 {"2030-01-01", TRUE}, {"2023-11-13", FALSE},          {"2023-11-14T22:13:19Z", FALSE},
+                 {"yesterday", FALSE}};
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        scene->options.at = cases[i].at;
+        assert_int_equal(restore(scene, &error), cases[i].found);
+        assert_true(cases[i].found || error_is(error, BACKAPP_ERROR_NOT_FOUND));
+    }
+    scene->options.at = point->name;
+    assert_true(restore(scene, NULL));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_files_folders_and_links),
+        cmocka_unit_test(test_nothing_outside_is_touched),
+        cmocka_unit_test(test_no_link_goes_outside),
+        cmocka_unit_test(test_a_symlink_of_the_point_is_not_followed),
+        cmocka_unit_test(test_wrong_content_is_not_put_in_place),
+        cmocka_unit_test(test_a_failed_first_name_is_not_linked_to),
+        cmocka_unit_test(test_no_temporary_files_are_left),
+        cmocka_unit_test(test_a_dry_run_makes_nothing),
+        cmocka_unit_test(test_points_and_their_times),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
