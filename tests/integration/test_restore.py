@@ -108,6 +108,31 @@ def test_points():
         assert code == 1 and "no backup" in err, err
 
 
+def test_a_point_before_changes_of_time_and_of_long_names():
+    """Objects whose time alone changed were changed in place; long keys have a short one in the trash."""
+    for make in (StorePlace, BucketPlace):
+        with make() as place:
+            store = getattr(place, "url", place.store)
+            long = "l" * 250 + "/" + "m" * 250 + "/" + "n" * 250 + "/" + "o" * 238
+            place.fill(touched="1" * 100, gone="2" * 100)
+            (place.src / long).parent.mkdir(parents=True)
+            (place.src / long).write_bytes(b"3" * 100)
+            (place.src / "parts").write_bytes(os.urandom(9 << 20))
+            first = tree(place.src)
+            place.sync("--delete", to=store)
+            when = time.time()
+            next_second()
+            for name in ("touched", "gone", "parts", long):
+                os.utime(place.src / name)
+            place.sync("--delete", to=store)
+            next_second()
+            (place.src / "gone").unlink()
+            (place.src / long).unlink()
+            place.sync("--delete", to=store)
+            restore(place, "--at", at(when), store=store)
+            assert tree(place.back) == first, sorted(tree(place.back))
+
+
 def test_date_prefixes():
     with BucketPlace() as place:
         place.fill(a="1")

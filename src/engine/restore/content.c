@@ -4,6 +4,7 @@
 #include "crypto/tink.h"
 #include "engine/s3sync/content.h"
 #include "engine/s3sync/mtime.h"
+#include "engine/s3sync/names.h"
 #include "fs/io.h"
 
 #include <errno.h>
@@ -11,6 +12,9 @@
 #include <unistd.h>
 
 #define TRASH_PREFIX ".trash/"
+/* Keys longer than the first cannot be; longer than the second they may be if the store has a long prefix. */
+#define KEY_BYTES_MAX 1024
+#define SHORT_BYTES   256
 /* Holes are found at this granularity. */
 #define BLOCK      ((gsize)4096)
 #define READ_BYTES ((gsize)256 * 1024)
@@ -223,40 +227,17 @@ static gboolean load_times(RestoreRun *run, GError **error)
     return fine;
 }
 
-static gboolean is_entrys(const StoreObject *object, const S3Entry *entry)
+/* Whether an object can be the content of an entry. With a hash what is fetched is proven; without one its ETag or its
+ * time have to tell. (Where only the time of a file had changed, its object was changed in place, and has another one.) */
+static gboolean is_candidate(const StoreObject *object, const S3Entry *entry)
 {
     gint64 seconds = 0;
     guint32 ns = 0;
     if (object->size != entry->object_size)
         return FALSE;
-    if (!object->mtime || !mtime_parse(object->mtime, &seconds, &ns))
+    if (entry->part_size > 0 || (entry->etag && *entry->etag && g_strcmp0(object->etag, entry->etag) == 0))
         return TRUE;
-    return seconds == entry->meta.mtime_s && ns == entry->meta.mtime_ns;
-}
-
-/* The key in the trash of an object that was replaced or deleted after the point; NULL without an error if there is none.
- */
-static char *find_in_trash(RestoreRun *run, const S3Entry *entry, GError **error)
-{
-    if (!load_times(run, error))
-        return NULL;
-    g_autoptr(GDateTime) made = g_date_time_new_from_unix_utc(run->point->time);
-    g_autofree char *since = made ? g_date_time_format(made, "%Y-%m-%dT%H%M%SZ") : g_strdup("");
-    for (guint i = 0; i < run->trash->times->len; i++) {
-        const char *time = g_ptr_array_index(run->trash->times, i);
-        g_autoptr(GError) local = NULL;
-        if (strcmp(time, since) < 0)
-            continue;
-        g_autofree char *key = g_strconcat(TRASH_PREFIX, time, "/", entry->key, NULL);
-        g_autoptr(StoreObject) object = store_head(run->store, key, NULL, &local);
-        if (object && is_entrys(object, entry))
-            return g_steal_pointer(&key);
-        if (!object && !error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
-            g_propagate_error(error, g_steal_pointer(&local));
-            return NULL;
-        }
-    }
-    return NULL;
+    return mtime_parse(object->mtime, &seconds, &ns) && seconds == entry->meta.mtime_s && ns == entry->meta.mtime_ns;
 }
 
 static gboolean class_is_cold(const StoreObject *object)
@@ -312,6 +293,55 @@ static gboolean fetch_version(RestoreRun *run, const S3Entry *entry, const char 
     return fetch_object(run, entry, &range, fd, error);
 }
 
+/* Fetches the content from another key than its own, or from what is under its own key now: 1 if it is there, 0 if it is
+ * not, -1 on error. */
+static int try_key(RestoreRun *run, const S3Entry *entry, const char *key, int fd, gboolean *cold, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(StoreObject) object = store_head(run->store, key, NULL, &local);
+    if (!object && error_is(local, BACKAPP_ERROR_NOT_FOUND))
+        return 0;
+    if (object && !is_candidate(object, entry))
+        return 0;
+    *cold = object && class_is_cold(object);
+    if (*cold) {
+        (void)report_cold(run, key, NULL, object, error);
+        return -1;
+    }
+    const StoreRange range = {.key = key, .length = G_MAXUINT64};
+    if (object && fetch_object(run, entry, &range, fd, &local))
+        return 1;
+    /* Not the content of the entry, or a key that this store cannot have. */
+    if (error_is(local, BACKAPP_ERROR_CORRUPT) || error_is(local, BACKAPP_ERROR_INVALID))
+        return 0;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return -1;
+}
+
+/* Looks in the trash of the runs since the point was made, the oldest first. As try_key. */
+static int try_trash(RestoreRun *run, const S3Entry *entry, int fd, gboolean *cold, GError **error)
+{
+    if (!load_times(run, error))
+        return -1;
+    g_autoptr(GDateTime) made = g_date_time_new_from_unix_utc(run->point->time);
+    g_autofree char *since = made ? g_date_time_format(made, "%Y-%m-%dT%H%M%SZ") : g_strdup("");
+    int got = 0;
+    for (guint i = 0; i < run->trash->times->len && got == 0; i++) {
+        const char *time = g_ptr_array_index(run->trash->times, i);
+        if (strcmp(time, since) < 0)
+            continue;
+        g_autofree char *key = g_strconcat(TRASH_PREFIX, time, "/", entry->key, NULL);
+        got = strlen(key) <= KEY_BYTES_MAX ? try_key(run, entry, key, fd, cold, error) : 0;
+        if (got != 0 || strlen(key) < SHORT_BYTES)
+            continue;
+        /* With the folder of the trash before it, and the store's own prefix, it may have become too long. */
+        g_autofree char *shortened = names_long_key(entry->key);
+        g_autofree char *other = g_strconcat(TRASH_PREFIX, time, "/", shortened, NULL);
+        got = try_key(run, entry, other, fd, cold, error);
+    }
+    return got;
+}
+
 /* The object is not (or not any more) under its key as the point knows it, or cannot be read: finds out why, and where else
  * it is. */
 static gboolean fetch_elsewhere(RestoreRun *run, const S3Entry *entry, int fd, gboolean *cold, GError **error)
@@ -322,7 +352,6 @@ static gboolean fetch_elsewhere(RestoreRun *run, const S3Entry *entry, int fd, g
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
-    g_clear_error(&local);
     if (now && class_is_cold(now) && (!entry->etag || g_strcmp0(now->etag, entry->etag) == 0)) {
         *cold = TRUE;
         return report_cold(run, entry->key, entry->version, now, error);
@@ -330,18 +359,15 @@ static gboolean fetch_elsewhere(RestoreRun *run, const S3Entry *entry, int fd, g
     g_autofree char *version = find_version(run, entry);
     if (version)
         return fetch_version(run, entry, version, fd, cold, error);
-    g_autofree char *key = find_in_trash(run, entry, &local);
-    if (local) {
-        g_propagate_error(error, g_steal_pointer(&local));
-        return FALSE;
-    }
-    if (!key)
-        return error_set(error, BACKAPP_ERROR_NOT_FOUND,
-                         now ? "the object was replaced since, and the version of this point is neither kept by the "
-                               "bucket nor in the trash"
-                             : "the object is gone: it is neither under its key nor in the trash");
-    const StoreRange range = {.key = key, .length = G_MAXUINT64};
-    return fetch_object(run, entry, &range, fd, error);
+    int got = now ? try_key(run, entry, entry->key, fd, cold, error) : 0;
+    if (got == 0)
+        got = try_trash(run, entry, fd, cold, error);
+    if (got != 0)
+        return got > 0;
+    return error_set(error, BACKAPP_ERROR_NOT_FOUND,
+                     now ? "the object was replaced since, and the version of this point is neither kept by the bucket "
+                           "nor in the trash"
+                         : "the object is gone: it is neither under its key nor in the trash");
 }
 
 gboolean content_fetch(RestoreRun *run, const S3Entry *entry, int fd, gboolean *cold, GError **error)
