@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+/* How often to send what arrived damaged. If it stays so, it is no accident. */
+#define DAMAGED_ATTEMPTS 3
+
 gboolean retry_again(RetryStore *self, guint attempt, GError *failure, GError **error)
 {
     gboolean transient = error_is(failure, BACKAPP_ERROR_TRANSIENT);
@@ -16,6 +19,14 @@ gboolean retry_again(RetryStore *self, guint attempt, GError *failure, GError **
         g_prefix_error(&failure, "after %u attempts: ", attempt + 1);
     g_propagate_error(error, failure);
     return FALSE;
+}
+
+/* retry_again for what sends content: a store that got something else than was sent says so, and has not taken it. */
+static gboolean send_again(RetryStore *self, guint attempt, GError *failure, GError **error)
+{
+    if (error_is(failure, BACKAPP_ERROR_CORRUPT) && attempt + 1 < MIN(DAMAGED_ATTEMPTS, self->policy.attempts))
+        failure->code = BACKAPP_ERROR_TRANSIENT;
+    return retry_again(self, attempt, failure, error);
 }
 
 /* TRUE if `etag` is a hash that we can compute, of these bytes; FALSE if it is not, or of others. */
@@ -33,7 +44,7 @@ static gboolean etag_is_of(const char *etag, const StoreBody *body)
 /* The object that a lost answer was about, if it has this size and mtime; else NULL. */
 static StoreObject *find_ours(RetryStore *self, const char *key, guint64 size, const StorePut *how)
 {
-    g_autoptr(StoreObject) object = store_head(self->inner, key, NULL, NULL);
+    g_autoptr(StoreObject) object = store_head(&self->base, key, NULL, NULL);
     gboolean same =
         object && object->size == size &&
         (!how->mtime || !store_can(self->inner, STORE_METADATA) || g_strcmp0(object->mtime, how->mtime) == 0);
@@ -71,7 +82,7 @@ static gboolean retry_put(Store *store, const char *key, const StoreBody *body, 
             g_error_free(failure);
             return TRUE;
         }
-        if (!retry_again(self, attempt, failure, error))
+        if (!send_again(self, attempt, failure, error))
             return FALSE;
     }
 }
@@ -81,7 +92,7 @@ static gboolean copy_was_ours(RetryStore *self, const StoreSource *source, const
                               StoreResult *result)
 {
     g_autoptr(StoreObject) object = find_ours(self, key, source->size, how);
-    g_autoptr(StoreObject) from = store_head(self->inner, source->key, source->version, NULL);
+    g_autoptr(StoreObject) from = store_head(&self->base, source->key, source->version, NULL);
     if (!object || !from)
         return FALSE;
     /* An object that is copied onto itself to get a new mtime may get a new ETag, and then no longer matches. */
@@ -115,7 +126,7 @@ static gboolean retry_copy(Store *store, const StoreSource *source, const char *
 static gboolean complete_was_ours(RetryStore *self, const char *key, const StorePart *parts, guint count,
                                   const StorePut *how, StoreResult *result)
 {
-    g_autoptr(StoreObject) object = store_head(self->inner, key, NULL, NULL);
+    g_autoptr(StoreObject) object = store_head(&self->base, key, NULL, NULL);
     g_autofree char *expected = store_parts_etag(parts, count);
     g_autofree char *ending = g_strdup_printf("-%u", count);
     if (!object || !g_str_has_suffix(object->etag, ending))
@@ -250,7 +261,7 @@ static gboolean retry_part(Store *store, const char *key, const char *upload, gu
         GError *failure = NULL;
         if (store_part(self->inner, key, upload, number, body, etag, &failure))
             return TRUE;
-        if (!retry_again(self, attempt, failure, error))
+        if (!send_again(self, attempt, failure, error))
             return FALSE;
     }
 }

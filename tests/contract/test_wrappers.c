@@ -103,8 +103,8 @@ static void test_attempts_end(void **state)
 static void test_other_failures_are_not_tried_again(void **state)
 {
     PAIR;
-    const BackappError codes[] = {BACKAPP_ERROR_DENIED,   BACKAPP_ERROR_NOT_FOUND, BACKAPP_ERROR_CONFLICT,
-                                  BACKAPP_ERROR_NO_SPACE, BACKAPP_ERROR_CORRUPT,   BACKAPP_ERROR_CANCELLED};
+    const BackappError codes[] = {BACKAPP_ERROR_DENIED, BACKAPP_ERROR_NOT_FOUND, BACKAPP_ERROR_CONFLICT,
+                                  BACKAPP_ERROR_NO_SPACE, BACKAPP_ERROR_CANCELLED};
     for (guint i = 0; i < G_N_ELEMENTS(codes); i++) {
         store_memory_fail_next(pair->memory, STORE_REQUEST_PUT, codes[i], 1, FALSE);
         g_autoptr(GError) error = NULL;
@@ -112,6 +112,29 @@ static void test_other_failures_are_not_tried_again(void **state)
         assert_true(error_is(error, codes[i]));
         assert_int_equal(requests(store, STORE_REQUEST_PUT), i + 1);
     }
+}
+
+static void test_what_arrived_damaged_is_sent_again(void **state)
+{
+    PAIR;
+    store_memory_fail_next(pair->memory, STORE_REQUEST_PUT, BACKAPP_ERROR_CORRUPT, 2, FALSE);
+    assert_true(put(store, "k", "text", NULL, NULL));
+    assert_text(store, "k", "text");
+    store_memory_fail_next(pair->memory, STORE_REQUEST_PUT, BACKAPP_ERROR_CORRUPT, 3, FALSE);
+    g_autoptr(GError) error = NULL;
+    assert_false(put(store, "k", "text", NULL, &error));
+    assert_true(error_is(error, BACKAPP_ERROR_CORRUPT));
+    assert_int_equal(requests(store, STORE_REQUEST_PUT), 3 + 3);
+}
+
+/* The look whether a lost answer was a good one may fail as well. */
+static void test_looking_whether_it_was_ours_is_repeated(void **state)
+{
+    PAIR;
+    const StorePut how = {.if_absent = TRUE};
+    store_memory_fail_next(pair->memory, STORE_REQUEST_PUT, BACKAPP_ERROR_TRANSIENT, 1, TRUE);
+    store_memory_fail_next(pair->memory, STORE_REQUEST_HEAD, BACKAPP_ERROR_TRANSIENT, 2, FALSE);
+    assert_true(put(store, "k", "text", &how, NULL));
 }
 
 static void test_cancelling_ends_the_waiting(void **state)
@@ -488,6 +511,8 @@ int main(void)
         RETRY_TEST(test_transient_failures_pass),
         RETRY_TEST(test_attempts_end),
         RETRY_TEST(test_other_failures_are_not_tried_again),
+        RETRY_TEST(test_what_arrived_damaged_is_sent_again),
+        RETRY_TEST(test_looking_whether_it_was_ours_is_repeated),
         cmocka_unit_test(test_cancelling_ends_the_waiting),
         RETRY_TEST(test_a_get_goes_on_behind_what_arrived),
         RETRY_TEST(test_a_get_never_joins_two_objects),
