@@ -184,6 +184,8 @@ static CURLcode set_kind(HttpHandle *handle, HttpKind kind)
 {
     CURL *easy = handle->easy;
     CURLcode code = CURLE_OK;
+    /* As long as it has fields of an earlier request, libcurl does not rewind the body when it tries again. */
+    SET(CURLOPT_POSTFIELDS, NULL);
     /* Only this one takes back what the others have set. */
     SET(CURLOPT_HTTPGET, 1L);
     if (kind == HTTP_KIND_HEAD)

@@ -25,6 +25,7 @@ int http_transfer_begin(void *user_data, char *their_ip, char *our_ip, int their
 {
     HttpTransfer *transfer = ((HttpHandle *)user_data)->transfer;
     transfer->attempts++;
+    transfer->sent = 0;
     transfer->moved_at = g_get_monotonic_time();
     if (transfer->attempts > 2 || (transfer->attempts > 1 && !may_repeat(transfer->request->method)))
         return CURL_PREREQFUNC_ABORT;

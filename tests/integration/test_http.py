@@ -384,6 +384,16 @@ def closed_connections_are_noticed(server):
 
 
 @case
+def a_body_begins_anew_on_another_connection(server):
+    """Also behind a small one, which libcurl was given in another way."""
+    for path in ('/stale', '/stale-reset'):
+        for body in ({'body': 3000000}, {'read': 30000000}):
+            answers = probe(put(server.url + path, body=5), put(server.url + path, **body), stall_timeout_ms=5000)
+            check(all(a['ok'] for a in answers), answers)
+            check([a['reused'] for a in answers] == [False, False], answers)
+
+
+@case
 def what_may_not_be_repeated_is_not(server):
     for path in ('/stale', '/stale-reset'):
         for body in (5, 30000000):
