@@ -427,7 +427,8 @@ int catalogue_find(Catalogue *catalogue, const char *key, CatalogueRow **row, GE
     if (got < 0) {
         failed(catalogue, &local);
         g_propagate_error(error, g_steal_pointer(&local));
-        g_clear_pointer(row, catalogue_row_free);
+        catalogue_row_free(*row);
+        *row = NULL;
     }
     g_mutex_unlock(&catalogue->lock);
     return got;

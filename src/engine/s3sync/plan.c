@@ -40,7 +40,8 @@ static void merge_clear(Merge *merge)
     plan_decider_free(merge->decider);
     catalogue_reader_free(merge->rows.reader);
     catalogue_reader_free(merge->base.reader);
-    g_clear_pointer(&merge->long_objects, g_hash_table_unref);
+    if (merge->long_objects != NULL)
+        g_hash_table_unref(merge->long_objects);
     spool_free(merge->stale);
     g_string_free(merge->last_key, TRUE);
 }
@@ -181,7 +182,7 @@ static gboolean pass_until(Merge *merge, const char *key, GError **error)
         if (merge->list == NULL)
             object = stand_in(merge, row);
         if (!cancel_check(merge->input->options->cancel, error) ||
-            !(object != NULL ? handle_extraneous(merge, object, row, error) : note_stale(merge, row->key, error)))
+            !(object != NULL ? handle_extraneous(merge, object, row, error) : note_stale(merge, least, error)))
             return FALSE;
         if ((merge->list != NULL && order <= 0 && !next_object(merge, error)) ||
             (order >= 0 && !next_row(&merge->rows, error)))

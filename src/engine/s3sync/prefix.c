@@ -19,8 +19,9 @@ static void filling_clear(Filling *filling)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Filling, filling_clear)
 
-static gboolean begin(Filling *filling, const PrefixValues *values, GError **error)
+static gboolean begin(Filling *filling, GError **error)
 {
+    const PrefixValues *values = filling->values;
     const char *name = values->timezone;
     g_autoptr(GTimeZone) zone = name != NULL ? g_time_zone_new_identifier(name) : g_time_zone_new_local();
     if (zone == NULL)
@@ -30,7 +31,6 @@ static gboolean begin(Filling *filling, const PrefixValues *values, GError **err
     g_autoptr(GDateTime) local = utc != NULL ? g_date_time_to_timezone(utc, zone) : NULL;
     if (local == NULL)
         return error_set(error, BACKAPP_ERROR_INVALID, "the time %" G_GINT64_FORMAT " is no date", values->time);
-    filling->values = values;
     filling->date = g_date_time_format(local, "%Y-%m-%d");
     filling->time = g_date_time_format(local, "%H%M%S");
     return TRUE;
@@ -111,10 +111,10 @@ static gboolean append_segments(Filling *filling, const char *text, gboolean unt
 static char *expand(const char *base, const char *template, const PrefixValues *values, gboolean until_date,
                     gboolean *dated, GError **error)
 {
-    g_auto(Filling) filling = {0};
+    g_auto(Filling) filling = {.values = values};
     g_autoptr(GString) out = g_string_new(NULL);
     gboolean stopped = FALSE;
-    if (!begin(&filling, values, error) || !append_segments(&filling, base, until_date, &stopped, out, error) ||
+    if (!begin(&filling, error) || !append_segments(&filling, base, until_date, &stopped, out, error) ||
         !append_segments(&filling, template, until_date, &stopped, out, error))
         return NULL;
     if (!g_utf8_validate(out->str, (gssize)out->len, NULL)) {

@@ -255,5 +255,7 @@ gboolean scan_run(const ScanOptions *options,
 
 void scan_stats_clear(ScanStats *stats)
 {
-    g_clear_pointer(&stats->unread, g_ptr_array_unref);
+    if (stats->unread != NULL)
+        g_ptr_array_unref(stats->unread);
+    stats->unread = NULL;
 }

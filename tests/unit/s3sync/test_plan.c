@@ -275,6 +275,17 @@ static void test_long_keys_lie_elsewhere(void **state)
     scene_expect(scene, lost);
 }
 
+static void test_objects_of_long_keys_go_too(void **state)
+{
+    g_autoptr(Scene) scene = scene_new(*state, "p/", FALSE);
+    scene_write(scene, "f", "abc", 1);
+    scene_run(scene);
+    scene_put(scene, ".backapp/long/x", "foreign", NULL);
+    scene_expect(scene, "D .backapp/long/x");
+    scene->options.delete_extraneous = FALSE;
+    scene_expect(scene, "");
+}
+
 static void test_rows_of_what_is_gone_are_forgotten(void **state)
 {
     g_autoptr(Scene) scene = scene_new(*state, "p/", FALSE);
@@ -347,6 +358,7 @@ int main(void)
         SCRATCH_TEST(test_classes),
         SCRATCH_TEST(test_a_new_date_copies_from_the_last),
         SCRATCH_TEST(test_long_keys_lie_elsewhere),
+        SCRATCH_TEST(test_objects_of_long_keys_go_too),
         SCRATCH_TEST(test_rows_of_what_is_gone_are_forgotten),
         SCRATCH_TEST(test_counts_hash_and_estimate),
     };
