@@ -138,12 +138,12 @@ int local_open_source(LocalStore *self, const StoreSource *source, struct stat *
 /* --- local_list.c, local_upload.c: functions of the table --- */
 StoreList *local_list(Store *store, const char *prefix, const char *start_after, gboolean versions, GError **error);
 char *local_begin(Store *store, const char *key, const StorePut *how, GError **error);
-gboolean local_part(Store *store, const char *key, const char *upload, guint number, const StoreBody *body, char **etag,
+gboolean local_part(Store *store, const char *key, const char *id, guint number, const StoreBody *body, char **etag,
                     GError **error);
-gboolean local_copy_part(Store *store, const char *key, const char *upload, guint number, const StoreSource *source,
+gboolean local_copy_part(Store *store, const char *key, const char *id, guint number, const StoreSource *source,
                          guint64 offset, guint64 length, char **etag, GError **error);
-gboolean local_complete(Store *store, const char *key, const char *upload, const StorePart *parts, guint count,
+gboolean local_complete(Store *store, const char *key, const char *id, const StorePart *parts, guint count,
                         const StorePut *how, StoreResult *result, GError **error);
-gboolean local_abort(Store *store, const char *key, const char *upload, GError **error);
+gboolean local_abort(Store *store, const char *key, const char *id, GError **error);
 GPtrArray *local_list_uploads(Store *store, const char *prefix, GError **error);
-GArray *local_list_parts(Store *store, const char *key, const char *upload, GError **error);
+GArray *local_list_parts(Store *store, const char *key, const char *id, GError **error);

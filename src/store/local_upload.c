@@ -83,7 +83,7 @@ static gboolean open_upload(LocalStore *self, const char *key, const char *id, U
 {
     g_autoptr(GError) local = NULL;
     g_auto(AutoFd) uploads = open_uploads(self);
-    if (uploads >= 0 && is_id(id) && read_upload(self, uploads, id, upload, &local) && strcmp(upload->key, key) == 0)
+    if (uploads >= 0 && is_id(id) && read_upload(self, uploads, id, upload, &local) && g_strcmp0(upload->key, key) == 0)
         return TRUE;
     if (!local)
         return store_no_upload(key, id, error);

@@ -33,7 +33,8 @@ static void version_unref(gpointer data)
     Version *version = data;
     if (atomic_fetch_sub(&version->references, 1) > 1)
         return;
-    g_clear_pointer(&version->bytes, g_bytes_unref);
+    if (version->bytes)
+        g_bytes_unref(version->bytes);
     g_free(version->id);
     g_free(version->etag);
     g_free(version->storage_class);
@@ -276,9 +277,10 @@ static StoreObject *memory_head(Store *store, const char *key, const char *id, G
     Version *version = look_up(self, key, id, &object, error);
     if (version)
         version_unref(version);
-    if (object && !memory_answer(lost, TRUE, error))
-        g_clear_pointer(&object, store_object_free);
-    return object;
+    if (!object || memory_answer(lost, TRUE, error))
+        return object;
+    store_object_free(object);
+    return NULL;
 }
 
 /* Takes in what there is of the first key behind the last one. FALSE at the end. */

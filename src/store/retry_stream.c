@@ -144,7 +144,8 @@ static int list_next(StoreList *base, const StoreObject **object, GError **error
             remember(list, *object);
         if (got >= 0)
             return got;
-        g_clear_pointer(&list->inner, store_list_free);
+        store_list_free(list->inner);
+        list->inner = NULL;
         if (!retry_again(list->store, attempt++, failure, error))
             return -1;
     }

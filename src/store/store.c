@@ -61,7 +61,10 @@ gboolean store_can(const Store *store, StoreCan what)
 /* INVALID if the driver lacks the function, or what it is asked for. */
 static gboolean able(const Store *store, gboolean has, const char *what, GError **error)
 {
-    return has || error_set(error, BACKAPP_ERROR_INVALID, "%s cannot %s", store->url, what);
+    if (has)
+        return TRUE;
+    (void)error_set(error, BACKAPP_ERROR_INVALID, "%s cannot %s", store->url, what);
+    return FALSE;
 }
 
 static gboolean check_key(const Store *store, const char *key, GError **error)

@@ -78,9 +78,10 @@ static gboolean append(gpointer user_data, const void *data, gsize length, GErro
 GByteArray *read_range(Store *store, const StoreRange *range, StoreObject **object, GError **error)
 {
     GByteArray *bytes = g_byte_array_new();
-    if (!store_get(store, range, append, bytes, object, error))
-        g_clear_pointer(&bytes, g_byte_array_unref);
-    return bytes;
+    if (store_get(store, range, append, bytes, object, error))
+        return bytes;
+    g_byte_array_unref(bytes);
+    return NULL;
 }
 
 char *list_names(Contract *contract, const char *prefix, const char *start_after)
@@ -125,7 +126,7 @@ static void read_options(StoreOptions *options)
     store_options_default(options);
     options->ca_file = g_getenv("S3_TEST_CA");
     const char *style = g_getenv("BACKAPP_TEST_PATH_STYLE");
-    options->path_style = style ? atoi(style) : -1;
+    options->path_style = style ? (int)g_ascii_strtoll(style, NULL, 10) : -1;
     options->retry = (RetryPolicy){.attempts = 4, .first_delay_ms = 20, .max_delay_ms = 200};
 }
 
