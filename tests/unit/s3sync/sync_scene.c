@@ -62,11 +62,13 @@ void scene_free(Scene *scene)
 
 static guint8 *pattern(gsize size, guint seed)
 {
-    guint8 *data = g_malloc(size + 1);
-    guint32 value = seed * 2654435761U + 12345;
-    for (gsize i = 0; i < size; i++) {
-        value = value * 1664525U + 1013904223U;
-        data[i] = (guint8)(value >> 24);
+    guint8 *data = g_malloc(size + sizeof(guint64));
+    guint64 value = seed * G_GUINT64_CONSTANT(0x9e3779b97f4a7c15) + 1;
+    for (gsize i = 0; i < size; i += sizeof value) {
+        value ^= value << 13;
+        value ^= value >> 7;
+        value ^= value << 17;
+        memcpy(data + i, &value, sizeof value);
     }
     return data;
 }

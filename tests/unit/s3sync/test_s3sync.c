@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define MIB   ((gsize)1024 * 1024)
-#define LARGE (20 * MIB)
+#define LARGE (17 * MIB) /* three parts */
 
 /* A test with a store in memory, and one with a store in a directory. */
 static int setup_memory(void **state)
