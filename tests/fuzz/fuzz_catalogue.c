@@ -50,9 +50,11 @@ static void use(Catalogue *catalogue)
     CatalogueRow row = {.key = "new", .etag = "e", .part_size = 1, .parts = PARTS, .parts_count = 2};
     char key[] = "k", id[] = "i";
     CatalogueUpload upload = {.key = key, .id = id};
-    g_autofree char *value = catalogue_get_value(catalogue, "generation", NULL);
+    g_free(catalogue_get_value(catalogue, "generation", NULL));
     read_rows(catalogue);
-    g_autoptr(GPtrArray) uploads = catalogue_uploads(catalogue, NULL);
+    GPtrArray *uploads = catalogue_uploads(catalogue, NULL);
+    if (uploads != NULL)
+        g_ptr_array_unref(uploads);
     CatalogueUpload found;
     (void)catalogue_find_upload(catalogue, "k", &found, NULL);
     catalogue_upload_clear(&found);

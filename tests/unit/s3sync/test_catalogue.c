@@ -95,14 +95,14 @@ static void test_a_row_is_found_with_its_parts(void **state)
     assert_memory_equal(found->parts, parts, 10000 * HASH_BYTES);
 
     /* Replaced by one without parts: none are left. */
-    g_clear_pointer(&found, catalogue_row_free);
+    catalogue_row_free(g_steal_pointer(&found));
     row.parts_count = 0;
     row.part_size = 0;
     row.size = 1;
     assert_true(catalogue_put(catalogue, &row, NULL));
     assert_int_equal(catalogue_find(catalogue, "large", &found, NULL), 1);
     assert_true(found->parts == NULL && found->parts_count == 0 && found->part_size == 0 && found->size == 1);
-    g_clear_pointer(&found, catalogue_row_free);
+    catalogue_row_free(g_steal_pointer(&found));
     assert_true(catalogue_remove(catalogue, "large", NULL));
     assert_int_equal(catalogue_find(catalogue, "large", &found, NULL), 0);
     assert_null(found);
@@ -125,6 +125,7 @@ static void test_values_and_the_mark_of_a_run(void **state)
         assert_true(catalogue_end_run(catalogue, NULL));
     }
     g_autoptr(Catalogue) catalogue = open_catalogue(*state, &fresh, &unfinished);
+    assert_non_null(catalogue);
     assert_false(unfinished);
 }
 
@@ -178,6 +179,7 @@ static void test_a_damaged_file_is_made_anew(void **state)
     }
     assert_int_equal(faccessat(scratch->fd, "catalogue.damaged", F_OK, 0), 0);
     g_autoptr(Catalogue) catalogue = open_catalogue(scratch, &fresh, &unfinished);
+    assert_non_null(catalogue);
     assert_false(fresh);
 }
 
@@ -212,6 +214,7 @@ static void test_damage_that_is_met_later_heals_itself(void **state)
         assert_true(error_is(error, BACKAPP_ERROR_CORRUPT));
     }
     g_autoptr(Catalogue) catalogue = open_catalogue(scratch, &fresh, &unfinished);
+    assert_non_null(catalogue);
     assert_true(fresh);
 }
 

@@ -297,7 +297,7 @@ static void test_rows_of_what_is_gone_are_forgotten(void **state)
     scene->options.dry_run = TRUE;
     scene_expect(scene, "");
     assert_int_equal(catalogue_find(scene->catalogue, "f", &row, NULL), 1);
-    g_clear_pointer(&row, catalogue_row_free);
+    catalogue_row_free(g_steal_pointer(&row));
     scene->options.dry_run = FALSE;
     scene_expect(scene, "");
     assert_int_equal(catalogue_find(scene->catalogue, "f", &row, NULL), 0);
