@@ -88,7 +88,7 @@ def test_wrong_verifications_are_refused():
 
 def test_what_is_not_there_fails():
     with StorePlace() as place:
-        code, _, err = place.run("s3sync", place.root / "nowhere", place.store)
+        code, _, err = place.run("s3sync", place.root / "nowhere", place.root / "other")
         assert code == 1 and "nowhere" in err, err
         code, _, err = place.run("verify", "file://" + str(place.store))
         assert code == 1 and "no such directory" in err and not place.store.exists(), err
