@@ -111,9 +111,8 @@ static gboolean run_target(Target *target, GError **error)
 {
     g_autofree char *prefix = NULL;
     gboolean dry_run = target->spec->options.dry_run;
-    g_autoptr(Store) store =
-        dry_run ? engine_open_unmade(target->where, target->rate, target->cancel, &prefix, error)
-                : engine_open_bucket(target->where, target->rate, target->cancel, &prefix, error);
+    g_autoptr(Store) store = dry_run ? engine_open_unmade(target->where, target->rate, target->cancel, &prefix, error)
+                                     : engine_open_bucket(target->where, target->rate, target->cancel, &prefix, error);
     if (!store)
         return FALSE;
     guint8 key[32] = {0};

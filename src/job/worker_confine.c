@@ -51,7 +51,7 @@ static void allow_destination(Confine *confine, const char *path, guint access)
 /* What is needed to find a store's keys (they may stand in the user's files) and to trust its certificate. */
 static void allow_keys(Confine *confine, const JobStore *store)
 {
-    static const char *const folders[] = {"/run/systemd/resolve", "/run/secrets", "/var/run/secrets",
+    static const char *const folders[] = {"/run/systemd/resolve", "/run/secrets",      "/var/run/secrets",
                                           "/var/lib/sss",         "/sys/class/dmi/id", NULL};
     static const char *const variables[] = {"AWS_SHARED_CREDENTIALS_FILE",
                                             "AWS_CONFIG_FILE",

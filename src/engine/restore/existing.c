@@ -85,7 +85,7 @@ Existing existing_policy(const RestoreRun *run, const S3Entry *entry, const File
 gboolean existing_compare(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, const guint64 *inode,
                           Existing *existing, FileMeta *have, GError **error)
 {
-    FileMeta found;
+    FileMeta found = {0};
     have = have ? have : &found;
     g_autoptr(GError) local = NULL;
     if (!meta_read(dir_fd, base, have, &local)) {
