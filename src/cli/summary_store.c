@@ -31,11 +31,11 @@ static void append_size(GString *out, const char *before, guint64 bytes, const c
 }
 
 /* A line for a number that is only worth one if it is not 0. */
-static void append_if_any(GString *out, const json_t *object, const char *key, const char *after)
+static void append_if_any(GString *out, const json_t *object, const char *key, const char *one, const char *many)
 {
     guint64 count = count_of(object, key);
     if (count > 0)
-        append_count(out, "  ", count, after);
+        append_count(out, "  ", count, count == 1 ? one : many);
 }
 
 static void append_requests(GString *out, gboolean dry_run, const json_t *stage2)
@@ -76,9 +76,9 @@ static void append_place(GString *out, const json_t *stage2)
 
 static void append_proof(GString *out, const json_t *stage2)
 {
-    append_if_any(out, stage2, "verified", " objects verified\n");
-    append_if_any(out, stage2, "damaged", " DAMAGED objects\n");
-    append_if_any(out, stage2, "missing", " MISSING objects\n");
+    append_if_any(out, stage2, "verified", " object verified\n", " objects verified\n");
+    append_if_any(out, stage2, "damaged", " DAMAGED object\n", " DAMAGED objects\n");
+    append_if_any(out, stage2, "missing", " MISSING object\n", " MISSING objects\n");
 }
 
 static void append_work(GString *out, gboolean dry_run, const json_t *stage2)
@@ -93,10 +93,10 @@ static void append_work(GString *out, gboolean dry_run, const json_t *stage2)
     if (count_of(stage2, "bytesSaved") > 0)
         append_size(out, "  not sent because it was there already: ", count_of(stage2, "bytesSaved"), "\n");
     append_requests(out, dry_run, stage2);
-    append_if_any(out, stage2, "unreadable", " could not be read\n");
-    append_if_any(out, stage2, "changedDuringRead", " changed while they were read\n");
-    append_if_any(out, stage2, "vanished", " vanished during the run\n");
-    append_if_any(out, stage2, "filesSkipped", " were skipped\n");
+    append_if_any(out, stage2, "unreadable", " could not be read\n", " could not be read\n");
+    append_if_any(out, stage2, "changedDuringRead", " changed while it was read\n", " changed while they were read\n");
+    append_if_any(out, stage2, "vanished", " vanished during the run\n", " vanished during the run\n");
+    append_if_any(out, stage2, "filesSkipped", " was skipped\n", " were skipped\n");
     append_proof(out, stage2);
 }
 
@@ -146,11 +146,13 @@ void summary_append_restore(GString *out, gboolean dry_run, const json_t *restor
     append_size(out, ", ", count_of(restore, "bytesRestored"), "");
     append_count(out, "; already right ", count_of(restore, "filesUnchanged"), "");
     append_count(out, dry_run ? ", to delete " : ", deleted ", count_of(restore, "filesDeleted"), "\n");
-    append_if_any(out, restore, "filesRenamed", " files that were in the way kept under another name\n");
-    append_if_any(out, restore, "filesSkipped", " skipped\n");
-    append_if_any(out, restore, "cold", " are in cold storage and must be thawed first (--thaw DAYS)\n");
-    append_if_any(out, restore, "damaged", " DAMAGED in the store\n");
-    append_if_any(out, restore, "missing", " MISSING in the store\n");
+    append_if_any(out, restore, "filesRenamed", " file that was in the way kept under another name\n",
+                  " files that were in the way kept under another name\n");
+    append_if_any(out, restore, "filesSkipped", " skipped\n", " skipped\n");
+    append_if_any(out, restore, "cold", " is in cold storage and must be thawed first (--thaw DAYS)\n",
+                  " are in cold storage and must be thawed first (--thaw DAYS)\n");
+    append_if_any(out, restore, "damaged", " DAMAGED in the store\n", " DAMAGED in the store\n");
+    append_if_any(out, restore, "missing", " MISSING in the store\n", " MISSING in the store\n");
     const char *point = json_string_value(json_object_get(restore, "point"));
     if (point) {
         g_autofree char *shown = human_name(point, -1);

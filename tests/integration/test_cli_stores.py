@@ -171,9 +171,18 @@ def test_verify():
         (place.store / "a").unlink()
         (place.store / "b").write_text("other")
         code, out, err = place.run("verify", place.url)
-        assert code == 1 and "1 objects verified" in out and "1 MISSING" in out and "1 DAMAGED" in out, out + err
+        assert code == 1 and "1 object verified" in out and "1 MISSING" in out and "1 DAMAGED" in out, out + err
         assert "uploaded" not in out, out
         assert "uploaded 2 files" in place.sync()
+        assert "3 objects verified" in place.good("verify", "--read-back", place.url)
+        # Bit rot: only reading finds it, and neither list nor hash of the source would ever ask for an upload.
+        rotten = place.store / "c"
+        before = rotten.stat()
+        rotten.write_text("4")
+        os.utime(rotten, ns=(before.st_atime_ns, before.st_mtime_ns))
+        code, out, err = place.run("verify", "--read-back", place.url)
+        assert code == 1 and "1 DAMAGED" in out, out + err
+        assert "uploaded 1 file" in place.sync()
         assert "3 objects verified" in place.good("verify", "--read-back", place.url)
 
 

@@ -86,7 +86,7 @@ void s3job_failed(S3Job *job, GError *error)
         s3run_fail(run, error);
         return;
     }
-    s3run_warn_skipped(run, job->path[0] != '\0' ? job->path : job->key, error->message);
+    s3run_refused(run, job->path[0] != '\0' ? job->path : job->key, error->message);
     g_error_free(error);
     if (!s3job_drop_row(job, &local))
         s3run_fail(run, g_steal_pointer(&local));

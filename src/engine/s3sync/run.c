@@ -4,6 +4,9 @@
 
 #include "base/error.h"
 
+/* So many objects in a row that a store does not take have one reason. */
+#define REFUSED_MAX 16
+
 void s3run_stage(S3Run *run, const char *name, guint64 expected_files, guint64 expected_bytes)
 {
     run->expected_files = expected_files;
@@ -55,6 +58,30 @@ void s3run_warn_skipped(S3Run *run, const char *path, const char *message)
 void s3run_note(S3Run *run, const char *path, const char *message)
 {
     run->sink->warning(run->sink, "note", path, message);
+}
+
+static gboolean none_stored(S3Run *run)
+{
+    return atomic_load(&run->uploaded) + atomic_load(&run->copied) + atomic_load(&run->unchanged) == 0;
+}
+
+void s3run_refused(S3Run *run, const char *path, const char *message)
+{
+    s3run_warn_skipped(run, path, message);
+    if (atomic_fetch_add(&run->refused, 1) + 1 < REFUSED_MAX || !none_stored(run))
+        return;
+    GError *error = NULL;
+    (void)error_set(&error, BACKAPP_ERROR_INVALID,
+                    "the store took none of the first %u objects, the last one because: %s", REFUSED_MAX, message);
+    s3run_fail(run, error);
+}
+
+gboolean s3run_check_refused(S3Run *run, GError **error)
+{
+    guint64 refused = atomic_load(&run->refused);
+    return refused == 0 || !none_stored(run) ||
+           error_set(error, BACKAPP_ERROR_INVALID,
+                     "the store took none of %" G_GUINT64_FORMAT " objects; each is named in a warning", refused);
 }
 
 void s3run_fail(S3Run *run, GError *error)

@@ -69,6 +69,7 @@ static void sync_clear(Sync *sync)
     fd_clear(&run->root_fd);
     g_clear_error(&run->error);
     g_mutex_clear(&run->lock);
+    g_ptr_array_unref(run->wrong);
     s3plan_free(sync->plan);
     scan_stats_clear(&sync->scan);
     lock_object_release(sync->run.locked);
@@ -121,6 +122,7 @@ static void sync_init(Sync *sync, const S3syncOptions *options, S3syncStats *sta
                         .root_fd = -1,
                         .time = g_get_real_time() / G_USEC_PER_SEC};
     g_mutex_init(&sync->run.lock);
+    sync->run.wrong = g_ptr_array_new_with_free_func(g_free);
 }
 
 /* What the bucket's generation is: "" if it has none. The caller frees. */
@@ -297,7 +299,8 @@ static gboolean change_objects(Sync *sync, GError **error)
         return FALSE;
     s3run_stage(run, "s3-sync", counts->uploads + counts->checks + counts->touches + counts->copies + counts->deletes,
                 counts->upload_bytes + counts->copy_bytes);
-    return transfer_run(run, sync->plan, error) && lock_object_check(sync->run.locked, error) &&
+    return transfer_run(run, sync->plan, error) && s3run_check_refused(run, error) &&
+           lock_object_check(sync->run.locked, error) &&
            (counts->deletes == 0 || transfer_delete(run, sync->plan, sync->versioned, error)) &&
            catalogue_flush(sync->catalogue, error);
 }
@@ -388,7 +391,7 @@ static gboolean verify(Sync *sync, gboolean read_back, GError **error)
     guint64 wrong = atomic_load(&run->damaged) + atomic_load(&run->missing);
     return wrong == 0 || error_set(error, BACKAPP_ERROR_CORRUPT,
                                    "verification found %" G_GUINT64_FORMAT " damaged or missing objects in %s; each is "
-                                   "named in a warning; run again with --relist to store them anew",
+                                   "named in a warning; the next sync stores them anew",
                                    wrong, sync->store->url);
 }
 
@@ -514,7 +517,14 @@ gboolean s3sync_verify(const S3syncOptions *options, S3syncStats *stats, GError 
     Sync sync;
     *stats = (S3syncStats){0};
     sync_init(&sync, options, stats);
-    gboolean good = open_place(&sync, options->time == 0, error) && verify(&sync, options->read_back, error);
+    gboolean good = open_place(&sync, options->time == 0, error);
+    if (good && options->state_dir != NULL) {
+        /* For the next sync to know what is wrong. Without it (another run has it) it is only told. */
+        sync.catalogue = place_catalogue(options->state_dir, options->store, sync.prefix, sync.run.content_key,
+                                         &sync.fresh, &sync.unfinished, NULL);
+        sync.run.catalogue = sync.catalogue;
+    }
+    good = good && verify(&sync, options->read_back, error);
     fill_done(&sync);
     stats->duration = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
     sync_clear(&sync);

@@ -25,10 +25,41 @@ typedef struct {
     TinkDecryptor *decryptor; /* NULL: not encrypted */
 } Content;
 
-static void bad(S3Run *run, atomic_uint_fast64_t *count, const char *path, const char *message)
+/* No file has this size: a row with it asks for an upload. */
+#define WRONG_SIZE G_MAXINT64
+/* So many are remembered; what is wrong beyond that another verification finds. */
+#define WRONG_MAX 100000
+
+static void bad(S3Run *run, atomic_uint_fast64_t *count, const char *path, const char *key, const char *message)
 {
     atomic_fetch_add(count, 1);
     run->sink->warning(run->sink, count == &run->missing ? "missing" : "damaged", path, message);
+    g_mutex_lock(&run->lock);
+    if (run->wrong->len < WRONG_MAX)
+        g_ptr_array_add(run->wrong, g_strdup(key));
+    g_mutex_unlock(&run->lock);
+}
+
+/* Whatever the store says of a damaged object, the next sync is to store it anew, and whole: its parts are not copied.
+ */
+static gboolean mark_wrong(S3Run *run, GError **error)
+{
+    for (guint i = 0; i < run->wrong->len && run->catalogue != NULL; i++) {
+        const char *key = g_ptr_array_index(run->wrong, i);
+        g_autoptr(CatalogueRow) row = NULL;
+        int found = catalogue_find(run->catalogue, key, &row, error);
+        if (found < 0)
+            return FALSE;
+        if (found == 0)
+            continue;
+        CatalogueRow wrong = *row;
+        wrong.size = WRONG_SIZE;
+        wrong.part_size = wrong.parts_count = 0;
+        wrong.parts = NULL;
+        if (!catalogue_put(run->catalogue, &wrong, error))
+            return FALSE;
+    }
+    return run->catalogue == NULL || catalogue_flush(run->catalogue, error);
 }
 
 static void good(S3Run *run, guint64 size, const char *path)
@@ -133,12 +164,13 @@ static void verify_task(S3Work *work)
         if (read && right)
             good(run, task->size, task->path);
         else if (read || error_is(local, BACKAPP_ERROR_CORRUPT))
-            bad(run, &run->damaged, task->path,
+            bad(run, &run->damaged, task->path, task->key,
                 read ? "its object has another content than was stored" : local->message);
         else if (error_is(local, BACKAPP_ERROR_CONFLICT))
-            bad(run, &run->damaged, task->path, "its object was replaced, or has to be thawed before it can be read");
+            bad(run, &run->damaged, task->path, task->key,
+                "its object was replaced, or has to be thawed before it can be read");
         else if (error_is(local, BACKAPP_ERROR_NOT_FOUND))
-            bad(run, &run->missing, task->path, "its object is gone");
+            bad(run, &run->missing, task->path, task->key, "its object is gone");
         else
             s3run_fail(run, g_steal_pointer(&local));
     }
@@ -207,11 +239,11 @@ static gboolean verify_entry(Merge *merge, const S3Entry *entry, GError **error)
     if (!find_object(merge, entry, &object, &own, error))
         return FALSE;
     if (object == NULL)
-        bad(run, &run->missing, entry->path, "its object is gone");
+        bad(run, &run->missing, entry->path, entry->key, "its object is gone");
     else if (object->size != entry->object_size)
-        bad(run, &run->damaged, entry->path, "its object has another size than was stored");
+        bad(run, &run->damaged, entry->path, entry->key, "its object has another size than was stored");
     else if (g_strcmp0(object->etag, entry->etag) != 0)
-        bad(run, &run->damaged, entry->path, "its object is not the one that was stored");
+        bad(run, &run->damaged, entry->path, entry->key, "its object is not the one that was stored");
     else if (merge->read_back)
         queue_read(run, entry);
     else
@@ -240,5 +272,5 @@ gboolean verify_objects(S3Run *run, gboolean read_back, GError **error)
     while (fine && s3run_goes_on(run) && (got = tree_reader_next(reader, &entry, error)) > 0)
         fine = entry.key == NULL || verify_entry(&merge, &entry, error);
     workers_wait(run->workers);
-    return fine && s3run_result(run, error) && got >= 0;
+    return fine && s3run_result(run, error) && got >= 0 && mark_wrong(run, error);
 }
