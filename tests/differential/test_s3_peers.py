@@ -48,11 +48,12 @@ def names_tree(place):
 
 
 def rename_unlistable(root):
-    """Takes out of names what XML cannot hold: rclone and aws-cli cannot read a list with such keys."""
+    """Takes out of names what XML cannot hold: rclone and aws-cli cannot read a list with such keys. And shortens them:
+    a byte that is no UTF-8 takes five in a key, and longer keys than S3 has are ours alone."""
     bad = bytes(range(1, 9)) + b"\x0b\x0c\r" + bytes(range(14, 32))
     for folder, folders, files in os.walk(os.fsencode(root), topdown=False):
         for name in folders + files:
-            fine = name.translate(None, bad)
+            fine = name.translate(None, bad)[:40]
             if fine != name:
                 while not fine or os.path.lexists(os.path.join(folder, fine)):
                     fine += b"_"
