@@ -303,6 +303,21 @@ def restore_plain():
         assert found["a/file"][3] == ("a/file", "a/second"), found["a/file"]
 
 
+def remains_of_a_killed_restore():
+    """Its files without their names yet go; what only looks alike stays."""
+    with LocalScene(big=False) as scene:
+        completed(scene.sync())
+        for folder in ("", "sub", "bare"):
+            (scene.back / folder).mkdir(parents=True, exist_ok=True)
+            (scene.back / folder / ".backapp-restore-0123456789abcdef").write_bytes(b"half")
+            os.link(scene.back / folder / ".backapp-restore-0123456789abcdef", scene.back / folder / ".backapp-restore-mine")
+        completed(scene.restore())
+        found = snapshot(scene.back)
+        for folder in ("", "sub/", "bare/"):
+            del found[folder + ".backapp-restore-mine"]
+        same(found, scene.old, "restored")
+
+
 def links_in_the_target():
     """Links that were in the target before are not followed either."""
     with LocalScene(big=False) as scene:
@@ -332,7 +347,8 @@ def main():
             return 77
         return 0
     cases = [(name.removeprefix("test_"), case) for name, case in globals().items() if name.startswith("test_")]
-    cases += [("point_of_our_own", restore_plain), ("links_in_the_target", links_in_the_target)]
+    cases += [("point_of_our_own", restore_plain), ("links_in_the_target", links_in_the_target),
+              ("remains_of_a_killed_restore", remains_of_a_killed_restore)]
     for what in hostile("/"):
         cases += [(f"hostile_{what}", restore_hostile, what, False), (f"hostile_{what}_again", restore_hostile, what, True)]
     return run_all("s3_local", cases)

@@ -14,7 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TEMP_TRIES 100
+#define TEMP_TRIES  100
+#define TEMP_PREFIX ".backapp-restore-"
+#define TEMP_DIGITS 16
 
 /* What ends the restore: nothing can be written any more, or it is to stop. All else concerns one entry. */
 static gboolean ends_restore(const GError *error)
@@ -71,7 +73,7 @@ static gboolean make_room(RestoreRun *run, int dir_fd, const char *base, const R
 /* A name that nothing has yet in the folder. */
 static void temp_name(char *name, gsize size)
 {
-    g_snprintf(name, size, ".backapp-restore-%08x%08x", g_random_int(), g_random_int());
+    g_snprintf(name, size, TEMP_PREFIX "%08x%08x", g_random_int(), g_random_int());
 }
 
 typedef struct {
@@ -144,11 +146,36 @@ gboolean place_dir(RestoreRun *run, const RestoreItem *item, GError **error)
     return settle(run, item->entry.path, "unwritable", local, error);
 }
 
+static gboolean is_temp_name(const char *name)
+{
+    const char *digits = name + strlen(TEMP_PREFIX);
+    return g_str_has_prefix(name, TEMP_PREFIX) && strlen(digits) == TEMP_DIGITS &&
+           strspn(digits, "0123456789abcdef") == TEMP_DIGITS;
+}
+
+/* Removes what a restore that was killed left in a folder. What changed since this one began is another's at work. What
+ * cannot be removed only stays. */
+static void sweep(const RestoreRun *run, int dir_fd)
+{
+    g_auto(DirNames) names = {0};
+    if (!dir_names_read(dir_fd, &names, run->options->cancel, NULL))
+        return;
+    for (guint i = 0; i < dir_names_count(&names); i++) {
+        struct stat info;
+        const char *name = dir_names_get(&names, i);
+        if (is_temp_name(name) && fstatat(dir_fd, name, &info, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(info.st_mode) &&
+            (gint64)info.st_ctim.tv_sec * G_USEC_PER_SEC + info.st_ctim.tv_nsec / 1000 < run->began_us)
+            (void)unlinkat(dir_fd, name, 0);
+    }
+}
+
 gboolean place_dir_metadata(RestoreRun *run, const RestoreItem *item, GError **error)
 {
     GError *local = NULL;
     const char *path = item->entry.path;
     g_auto(AutoFd) fd = dir_open(run->root_fd, path, &local);
+    if (fd >= 0)
+        sweep(run, fd);
     if (fd >= 0 && give_metadata(run, fd, "", fd, &item->entry, &local))
         return TRUE;
     return settle(run, path, "metadata", local, error);

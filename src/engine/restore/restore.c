@@ -270,6 +270,7 @@ static gboolean restore_to(const RestoreOptions *options, RestoreStats *stats, G
         return FALSE;
     RestoreRun run = {.options = options,
                       .store = options->store,
+                      .began_us = g_get_real_time(),
                       .root_fd = -1,
                       .point = tree_reader_root(tree),
                       .content_key = tree_reader_root(tree)->encrypted ? content_key : NULL,

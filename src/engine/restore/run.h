@@ -16,6 +16,7 @@ typedef struct RestoreTrash RestoreTrash;
 typedef struct {
     const RestoreOptions *options;
     Store *store;
+    gint64 began_us;           /* real time */
     int root_fd;               /* the target; -1 in a dry run whose target does not exist */
     const guint8 *content_key; /* NULL: not encrypted */
     const TreeRoot *point;
