@@ -207,8 +207,7 @@ static Event *done_lost(const S3syncStats *stats)
     (void)error_set(&error, BACKAPP_ERROR_CORRUPT,
                     "the store does not hold what was recorded (damaged objects: %" G_GUINT64_FORMAT
                     ", missing objects: %" G_GUINT64_FORMAT
-                    "; each is named in a warning); sync again with --relist to bring back what is missing, with "
-                    "--checksum to replace what is damaged",
+                    "; each is named in a warning); the next sync from this machine stores them anew",
                     stats->damaged, stats->missing);
     return worker_done_failed(error);
 }
