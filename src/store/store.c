@@ -424,3 +424,8 @@ guint64 store_part_size(const Store *store, guint64 size)
         part = ((size - 1) / parts / MIB + 1) * MIB;
     return MAX(MIN(part, store->max_part), store->min_part);
 }
+
+gboolean store_class_is_cold(const char *storage_class)
+{
+    return g_strcmp0(storage_class, "GLACIER") == 0 || g_strcmp0(storage_class, "DEEP_ARCHIVE") == 0;
+}

@@ -277,5 +277,9 @@ void store_counts(Store *store, StoreCounts *counts);
 void store_free(Store *store);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_free)
 
+/* TRUE for classes whose objects have to be thawed before they can be read or copied (GLACIER, DEEP_ARCHIVE). NULL: the
+ * default class, FALSE. */
+gboolean store_class_is_cold(const char *storage_class);
+
 /* The part size for an object of `size` bytes: 8 MiB where that is enough parts, else the smallest multiple of 1 MiB. */
 guint64 store_part_size(const Store *store, guint64 size);

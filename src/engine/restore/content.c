@@ -242,9 +242,8 @@ static gboolean is_candidate(const StoreObject *object, const S3Entry *entry)
 
 static gboolean class_is_cold(const StoreObject *object)
 {
-    const char *name = object->storage_class ? object->storage_class : "";
     gboolean thawed = object->restore && strstr(object->restore, "ongoing-request=\"false\"");
-    return (strcmp(name, "GLACIER") == 0 || strcmp(name, "DEEP_ARCHIVE") == 0) && !thawed;
+    return store_class_is_cold(object->storage_class) && !thawed;
 }
 
 static gboolean report_cold(RestoreRun *run, const char *key, const char *version, const StoreObject *object,

@@ -43,7 +43,7 @@ gboolean copy_touch(S3Job *job, const CatalogueRow *row, gboolean *done, GError 
     S3Run *run = job->run;
     char mtime[MTIME_TEXT_BYTES];
     *done = FALSE;
-    if (!store_can(run->store, STORE_COPY) || job->have_etag == NULL || s3class_is_cold(job->have_class))
+    if (!store_can(run->store, STORE_COPY) || job->have_etag == NULL || store_class_is_cold(job->have_class))
         return TRUE;
     StorePut how = s3job_put(job, mtime);
     StoreSource source = {.key = job->key, .if_match = job->have_etag, .size = job->have_size};
@@ -157,7 +157,7 @@ void copy_of_name(S3Work *work)
     int found = catalogue_find(run->catalogue, job->source, &row, &local);
     gboolean same = found > 0 && row->size == job->meta.size && row->mtime_s == job->meta.mtime_s &&
                     row->mtime_ns == job->meta.mtime_ns && row->ino == job->meta.ino &&
-                    !s3class_is_cold(row->storage_class);
+                    !store_class_is_cold(row->storage_class);
     if (same) {
         g_free(job->source_etag);
         job->source_etag = g_strdup(row->etag);

@@ -155,7 +155,7 @@ gboolean s3job_to_trash(S3Job *job, GError **error)
     S3Run *run = job->run;
     if (run->trash == NULL || !job->replaces)
         return TRUE;
-    if (s3class_is_cold(job->have_class)) {
+    if (store_class_is_cold(job->have_class)) {
         s3run_note(run, job->path[0] != '\0' ? job->path : job->key,
                    "its object is in a cold storage class and is replaced without a copy in the trash");
         return TRUE;

@@ -487,7 +487,7 @@ static gboolean find_old(Large *large, GError **error)
     S3Job *job = large->job;
     const Store *store = large->run->store;
     if (!job->replaces || job->have_etag == NULL || !store_can(store, STORE_RANGE_COPY) ||
-        s3class_is_cold(job->have_class))
+        store_class_is_cold(job->have_class))
         return TRUE;
     g_autoptr(CatalogueRow) row = NULL;
     int found = catalogue_find(large->run->catalogue, job->key, &row, error);

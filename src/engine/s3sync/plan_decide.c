@@ -93,12 +93,6 @@ static gboolean is_class(const char *have, const char *want)
     return strcmp(have != NULL && have[0] != '\0' ? have : ANY_CLASS, want) == 0;
 }
 
-static gboolean is_cold(const char *storage_class)
-{
-    return storage_class != NULL &&
-           (strcmp(storage_class, "GLACIER") == 0 || strcmp(storage_class, "DEEP_ARCHIVE") == 0);
-}
-
 static guint64 expected_size(const PlanDecider *decider, guint64 size)
 {
     return decider->input->options->master_key != NULL ? tink_cipher_size(size) : size;
@@ -206,7 +200,7 @@ static void keep(const S3Entry *entry, const StoreObject *object, const Catalogu
 static void touch(PlanDecider *decider, const StoreObject *object, const CatalogueRow *row, const char *reason,
                   S3PlanItem *item)
 {
-    gboolean cold = is_cold(object->storage_class);
+    gboolean cold = store_class_is_cold(object->storage_class);
     gboolean can = store_can(decider->input->store, STORE_COPY) && !cold;
     item->op = can ? S3PLAN_TOUCH : S3PLAN_UPLOAD;
     item->reason = reason;
@@ -272,7 +266,7 @@ static gboolean can_copy(PlanDecider *decider, const S3Entry *entry, const Catal
                          GError **error)
 {
     *can = base != NULL && store_can(decider->input->store, STORE_COPY) && base->etag != NULL &&
-           base->size == entry->meta.size && same_time(entry, base) && !is_cold(base->storage_class);
+           base->size == entry->meta.size && same_time(entry, base) && !store_class_is_cold(base->storage_class);
     if (!*can || !decider->input->options->checksum)
         return TRUE;
     return same_content(decider, entry, base, can, error);

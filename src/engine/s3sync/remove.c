@@ -68,7 +68,7 @@ static gboolean may_go(Removal *removal, S3Job *job, GError **error)
     S3Run *run = removal->run;
     if (removal->versioned)
         return TRUE;
-    if (run->trash != NULL && s3class_is_cold(job->have_class)) {
+    if (run->trash != NULL && store_class_is_cold(job->have_class)) {
         s3run_note(run, job->key,
                    "its object is in a cold storage class and cannot be copied to the trash, so it stays; "
                    "to delete it: trash days 0");

@@ -111,9 +111,3 @@ gboolean s3run_result(S3Run *run, GError **error)
     g_propagate_error(error, failure);
     return FALSE;
 }
-
-gboolean s3class_is_cold(const char *storage_class)
-{
-    return storage_class != NULL &&
-           (g_str_equal(storage_class, "GLACIER") || g_str_equal(storage_class, "DEEP_ARCHIVE"));
-}

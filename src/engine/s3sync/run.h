@@ -75,6 +75,3 @@ void s3run_fail(S3Run *run, GError *error);
 gboolean s3run_goes_on(S3Run *run);
 /* FALSE with the first error, if there was one. */
 gboolean s3run_result(S3Run *run, GError **error);
-
-/* TRUE for classes whose objects have to be thawed before they can be read or copied. */
-gboolean s3class_is_cold(const char *storage_class);
