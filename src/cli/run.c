@@ -1,5 +1,6 @@
 #include "cli/run.h"
 
+#include "cli/job_options.h"
 #include "cli/report.h"
 #include "cli/summary.h"
 #include "job/child.h"
@@ -80,6 +81,17 @@ int run_job(const JobSpec *spec, gboolean json, RunOutcome *outcome)
     watch(child, report, outcome);
     outcome->destination_id = g_strdup(summary_text(report_summary(report), "destinationId"));
     return job_status_exit_code(outcome->status);
+}
+
+int run_command_job(const Command *command, const OptionArgs *args,
+                    JobSpec *(*build)(const OptionArgs *args, GError **error))
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JobSpec) spec = build(args, &error);
+    if (!spec)
+        return command_usage_error(command, error);
+    g_auto(RunOutcome) outcome = {0};
+    return run_job(spec, options_has(args, OPT_JSON), &outcome);
 }
 
 void run_outcome_clear(RunOutcome *outcome)

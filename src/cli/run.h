@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "cli/command.h"
 #include "job/event.h"
 #include "job/spec.h"
 
@@ -14,6 +15,11 @@ typedef struct {
 
 /* Runs the job to its end. Returns the exit code: 0, 1, 3, 4 or 130. outcome is cleared by run_outcome_clear. */
 int run_job(const JobSpec *spec, gboolean json, RunOutcome *outcome);
+
+/* The whole of a command that builds a job from its options and runs it: the usage error of what build refuses, else
+ * run_job with --json as given. Returns the exit code. */
+int run_command_job(const Command *command, const OptionArgs *args,
+                    JobSpec *(*build)(const OptionArgs *args, GError **error));
 
 /* Frees the strings inside. */
 void run_outcome_clear(RunOutcome *outcome);

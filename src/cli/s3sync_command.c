@@ -38,12 +38,7 @@ static JobSpec *build(const OptionArgs *args, GError **error)
 
 static int run(const Command *command, const OptionArgs *args)
 {
-    g_autoptr(GError) error = NULL;
-    g_autoptr(JobSpec) spec = build(args, &error);
-    if (!spec)
-        return command_usage_error(command, error);
-    g_auto(RunOutcome) outcome = {0};
-    return run_job(spec, options_has(args, OPT_JSON), &outcome);
+    return run_command_job(command, args, build);
 }
 
 const Command s3sync_command = {
