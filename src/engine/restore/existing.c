@@ -27,10 +27,11 @@ static gboolean same_thing(RestoreRun *run, int dir_fd, const char *base, const 
     if ((want->mode & S_IFMT) != (have->mode & S_IFMT))
         return TRUE;
     if (S_ISLNK(want->mode)) {
-        gsize length = entry->target ? strlen(entry->target) : 0;
+        const char *wanted = entry->target ? entry->target : "";
+        gsize length = strlen(wanted);
         g_autofree char *target = g_malloc(length + 2);
         ssize_t got = readlinkat(dir_fd, base, target, length + 2);
-        *right = got == (ssize_t)length && memcmp(target, entry->target, length) == 0;
+        *right = got == (ssize_t)length && memcmp(target, wanted, length) == 0;
         return TRUE;
     }
     if (!S_ISREG(want->mode)) {

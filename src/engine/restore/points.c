@@ -4,7 +4,6 @@
 #include "engine/s3sync/content.h"
 #include "engine/s3sync/tree_format.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* "2026-11-20T02:00:00Z" */
@@ -22,10 +21,10 @@ static const char *name_of(const TreeRoot *root)
 /* The last second that `at` stands for: of a day, its end in local time. FALSE if it is no time. */
 static gboolean parse_time(const char *at, gint64 *until)
 {
-    int year, month, day, end = 0;
     g_autoptr(GTimeZone) local = g_time_zone_new_local();
-    if (sscanf(at, "%4d-%2d-%2d%n", &year, &month, &day, &end) == 3 && end == 10 && at[10] == '\0') {
-        g_autoptr(GDateTime) midnight = g_date_time_new(local, year, month, day, 0, 0, 0);
+    if (strlen(at) == strlen("YYYY-MM-DD")) {
+        g_autofree char *first = g_strconcat(at, "T00:00:00", NULL);
+        g_autoptr(GDateTime) midnight = g_date_time_new_from_iso8601(first, local);
         g_autoptr(GDateTime) next = midnight ? g_date_time_add_days(midnight, 1) : NULL;
         if (!next)
             return FALSE;
@@ -47,7 +46,7 @@ static gboolean no_point(const GPtrArray *roots, const char *at, GError **error)
                          ".backapp/tree (was the prefix left out, or the date?)");
     const TreeRoot *newest = g_ptr_array_index(roots, 0), *oldest = g_ptr_array_index(roots, roots->len - 1);
     g_autofree char *first = show_time(oldest->time), *last = show_time(newest->time);
-    return error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no restore point %s: there are %u, from %s to %s", at,
+    return error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no restore point %s (%u in all, from %s to %s)", at,
                      roots->len, first, last);
 }
 

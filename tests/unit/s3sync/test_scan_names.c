@@ -3,6 +3,10 @@
 
 #include "engine/s3sync/scan_names.h"
 
+#ifndef IN_MEMORY_MAX /* the build says the same to scan_names.c */
+#define IN_MEMORY_MAX 50
+#endif
+
 static guint read_sorted(Scratch *scratch, const S3Names *names, guint *directories)
 {
     g_autoptr(GError) error = NULL;
