@@ -85,7 +85,7 @@ static void round_trip(const guint8 *data, gsize size)
     guint8 how = data[0];
     g_autoptr(GByteArray) stream = encrypt_pieces(data + 2, size - 2, how % 70);
     g_autoptr(GByteArray) back = decrypt_pieces(stream->data, stream->len, how % 67);
-    g_assert_true(back && back->len == size - 2 && memcmp(back->data, data + 2, back->len) == 0);
+    g_assert_true(back && back->len == size - 2 && (back->len == 0 || memcmp(back->data, data + 2, back->len) == 0));
     g_assert_cmpuint(stream->len, ==, tink_format_cipher_size(&format, size - 2));
     read_segments(stream->data, stream->len, back);
     guint at = data[1] * stream->len / 256;

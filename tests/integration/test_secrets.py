@@ -55,12 +55,12 @@ class Watched:
                 self._read(pid, "environ")
 
     def _read(self, pid, name):
+        # Before exec a child shows its parent's environment.
+        if name == "environ" and b"worker" not in self._line(pid):
+            return
         try:
             found = pathlib.Path(f"/proc/{pid}/{name}").read_bytes()
         except OSError:
-            return
-        # Before exec a child shows its parent's environment.
-        if name == "environ" and b"worker" not in self._line(pid):
             return
         if found not in self.seen:
             self.seen += found + b"\n"

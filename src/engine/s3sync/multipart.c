@@ -388,6 +388,22 @@ static gboolean touch(Large *large, gboolean *done, GError **error)
     return TRUE;
 }
 
+/* What an earlier attempt had sent, or the object that parts were copied from, is not what it was taken for (or the upload
+ * is gone): then it is sent once more from the start. Everything else ends it. */
+static void failed(Large *large, GError *error)
+{
+    gboolean stale = error_is(error, BACKAPP_ERROR_CONFLICT) || error_is(error, BACKAPP_ERROR_NOT_FOUND) ||
+                     error_is(error, BACKAPP_ERROR_CORRUPT);
+    if (!stale || large->again || !s3run_goes_on(large->run)) {
+        end(large, error);
+        return;
+    }
+    g_error_free(error);
+    FileMeta now = large->job->meta;
+    (void)source_changed(large->job, large->fd, &now);
+    start_over(large, &now);
+}
+
 /* No worker is busy with it: what comes next? */
 static void next_step(Large *large)
 {
@@ -395,7 +411,7 @@ static void next_step(Large *large)
     FileMeta now = large->job->meta;
     gboolean done = FALSE;
     if (large->error != NULL) {
-        end(large, g_steal_pointer(&large->error));
+        failed(large, g_steal_pointer(&large->error));
         return;
     }
     if (!s3run_goes_on(large->run)) {
@@ -418,7 +434,7 @@ static void next_step(Large *large)
     if (!done && queue_parts(large, PART_SAME))
         return;
     if (!done && !complete(large, &local)) {
-        end(large, g_steal_pointer(&local));
+        failed(large, g_steal_pointer(&local));
         return;
     }
     if (changed)

@@ -62,6 +62,7 @@ static void kill_at_each(guint first, guint step, gboolean second)
         /* The store's own locks and descriptors are the child's as they are ours: nothing runs here meanwhile. */
         gboolean was = run_killed(scene, at);
         scene_sync(scene);
+        assert_false(scene->stats.partial);
         scene_check(scene, "mirror/");
         scene_sync(scene);
         assert_int_equal(scene->stats.files_uploaded + scene->stats.files_copied, 0);
