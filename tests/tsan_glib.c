@@ -299,7 +299,8 @@ gpointer g_once_impl(GOnce *once, GThreadFunc func, gpointer arg)
     while (once->status == G_ONCE_STATUS_PROGRESS)
         must(pthread_cond_wait(&once_done, &once_lock));
     if (once->status == G_ONCE_STATUS_NOTCALLED) {
-        once->status = G_ONCE_STATUS_PROGRESS;
+        __atomic_store_n(&once->status, G_ONCE_STATUS_PROGRESS,
+                         __ATOMIC_RELAXED); /* g_once reads it without the lock */
         must(pthread_mutex_unlock(&once_lock));
         gpointer value = func(arg);
         must(pthread_mutex_lock(&once_lock));
