@@ -20,6 +20,7 @@ struct Report {
     gboolean scanning;     /* nothing is copied yet */
     gboolean committed;    /* a stage began that comes after the commit point */
     gboolean recovered;    /* an earlier run was completed first */
+    gboolean restoring;    /* the target is being written */
     gboolean second_stage; /* the mirror is complete, the store's turn has come */
     gint64 started;
     json_t *summary;
@@ -77,6 +78,7 @@ static void show_stage(Report *report, const Event *event)
     report->committed = report->committed || is_after_commit(name);
     report->recovered = report->recovered || strcmp(name, "recover") == 0;
     report->scanning = strcmp(name, "scan") == 0;
+    report->restoring = report->restoring || strcmp(name, "restore") == 0;
     report->second_stage = report->second_stage || strcmp(name, "s3-sync") == 0;
     g_free(report->stage_name);
     report->stage_name = human_name(name, -1);
@@ -132,7 +134,7 @@ static const char *describe_state(const Report *report)
     if (spec->type == JOB_S3_MIRROR)
         return "What was uploaded so far stays; the last restore point is as it was. Run it again to go on.";
     if (spec->type == JOB_RESTORE)
-        return "What was restored so far stays; run it again to go on.";
+        return report->restoring ? "What was restored so far stays; run it again to go on." : "Nothing was changed.";
     if (spec->type == JOB_TWO_STAGE && spec->options.s3.only_s3)
         return "The mirror is as it was, and in the store the last restore point.";
     if (spec->type == JOB_TWO_STAGE && report->second_stage)
