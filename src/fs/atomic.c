@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "fs/dir.h"
+#include "fs/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,25 +26,11 @@ static int open_temporary(int dir_fd, char temporary[NAME_LENGTH])
     return -1;
 }
 
-static gboolean write_all(int fd, const guint8 *data, gsize length)
-{
-    while (length > 0) {
-        ssize_t put = write(fd, data, length);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return FALSE;
-        data += put;
-        length -= (gsize)put;
-    }
-    return TRUE;
-}
-
 /* Fills the temporary file and makes it durable; the descriptor is closed either way. */
 static gboolean fill_temporary(int fd, const char *name, const void *data, gsize length, guint32 mode, GError **error)
 {
     g_auto(AutoFd) closing = fd;
-    if (!write_all(fd, data, length))
+    if (!io_write_at(fd, data, length, 0))
         return error_set_errno(error, errno, "cannot write %s", name);
     /* Here and not at open: the umask has no say. The file is ours, so EPERM is a file system without modes (FAT). */
     if (fchmod(fd, mode & 07777) != 0 && errno != EPERM)

@@ -205,27 +205,6 @@ gboolean dir_sync(int dir_fd, const char *what, GError **error)
     return error_set_errno(error, errno, "cannot make the directory %s durable", what);
 }
 
-/* Appends the entries of one getdents64 result. FALSE if there are too many. */
-static gboolean add_entries(DirNames *names, const guint8 *buffer, gsize length)
-{
-    for (gsize at = 0; at < length;) {
-        const struct dirent64 *entry = (const void *)(buffer + at);
-        at += entry->d_reclen;
-        const char *name = entry->d_name;
-        if (name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2])))
-            continue;
-        guint32 offset = names->arena->len;
-        guint n = (guint)strlen(name) + 1;
-        if (names->offsets->len >= NAMES_MAX || n + 1 > G_MAXUINT32 - offset)
-            return FALSE;
-        guint8 type = entry->d_type;
-        g_byte_array_append(names->arena, &type, 1);
-        g_byte_array_append(names->arena, (const guint8 *)name, n);
-        g_array_append_val(names->offsets, offset);
-    }
-    return TRUE;
-}
-
 /* The first eight bytes of a name as a number that sorts like them, so that most comparisons touch nothing else. */
 typedef struct {
     guint64 prefix;
@@ -288,7 +267,7 @@ static guint8 *read_buffer(void)
     return buffer;
 }
 
-static gboolean read_all(int dir_fd, DirNames *names, const CancelFlag *cancel, GError **error)
+gboolean dir_each(int dir_fd, DirEntryFunc func, gpointer user_data, const CancelFlag *cancel, GError **error)
 {
     guint8 *buffer = read_buffer();
     if (lseek(dir_fd, 0, SEEK_SET) < 0)
@@ -303,17 +282,36 @@ static gboolean read_all(int dir_fd, DirNames *names, const CancelFlag *cancel, 
             continue;
         if (got < 0)
             return error_set_errno(error, errno, "cannot read the directory");
-        if (!add_entries(names, buffer, (gsize)got))
-            return error_set(error, BACKAPP_ERROR_INVALID, "the directory has too many names (more than %u)",
-                             names->offsets->len);
+        for (gsize at = 0; at < (gsize)got;) {
+            const struct dirent64 *entry = (const void *)(buffer + at);
+            const char *name = entry->d_name;
+            at += entry->d_reclen;
+            gboolean dots = name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
+            if (!dots && !func(name, entry->d_type, user_data, error))
+                return FALSE;
+        }
     }
+}
+
+static gboolean add_name(const char *name, guint8 type, gpointer user_data, GError **error)
+{
+    DirNames *names = user_data;
+    guint32 offset = names->arena->len;
+    guint length = (guint)strlen(name) + 1;
+    if (names->offsets->len >= NAMES_MAX || length + 1 > G_MAXUINT32 - offset)
+        return error_set(error, BACKAPP_ERROR_INVALID, "the directory has too many names (more than %u)",
+                         names->offsets->len);
+    g_byte_array_append(names->arena, &type, 1);
+    g_byte_array_append(names->arena, (const guint8 *)name, length);
+    g_array_append_val(names->offsets, offset);
+    return TRUE;
 }
 
 gboolean dir_names_read(int dir_fd, DirNames *names, const CancelFlag *cancel, GError **error)
 {
     names->arena = g_byte_array_new();
     names->offsets = g_array_new(FALSE, FALSE, sizeof(guint32));
-    if (!read_all(dir_fd, names, cancel, error)) {
+    if (!dir_each(dir_fd, add_name, names, cancel, error)) {
         dir_names_clear(names);
         return FALSE;
     }

@@ -21,6 +21,14 @@ gboolean dir_make_path(int root_fd, const char *path, guint32 mode, GError **err
 /* fsyncs an open directory. `what` names it in the error. */
 gboolean dir_sync(int dir_fd, const char *what, GError **error);
 
+/* One entry of a directory: its name, valid during the call, and its d_type (DT_UNKNOWN where the file system does not
+ * tell). FALSE with an error ends the reading. May not read another directory itself. */
+typedef gboolean (*DirEntryFunc)(const char *name, guint8 type, gpointer user_data, GError **error);
+
+/* Calls func for each entry of dir_fd (its position is rewound first) but "." and "..", in the order of the file system.
+ * cancel may be NULL. */
+gboolean dir_each(int dir_fd, DirEntryFunc func, gpointer user_data, const CancelFlag *cancel, GError **error);
+
 /* The names in one directory, sorted by their bytes, without "." and "..". A name costs its length + 6 bytes. */
 typedef struct {
     GByteArray *arena; /* type byte, then the zero-terminated name, one after another */

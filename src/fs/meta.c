@@ -47,6 +47,20 @@ gboolean meta_read(int dir_fd, const char *name, FileMeta *meta, GError **error)
     return TRUE;
 }
 
+guint inode_key_hash(gconstpointer key)
+{
+    const InodeKey *inode = key;
+    guint64 mixed = (inode->ino ^ (inode->dev << 32)) * G_GUINT64_CONSTANT(0x9E3779B97F4A7C15);
+    return (guint)(mixed >> 32);
+}
+
+gboolean inode_key_equal(gconstpointer a, gconstpointer b)
+{
+    const InodeKey *x = a;
+    const InodeKey *y = b;
+    return x->ino == y->ino && x->dev == y->dev;
+}
+
 const char *meta_kind(guint32 mode)
 {
     switch (mode & S_IFMT) {

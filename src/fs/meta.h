@@ -19,6 +19,13 @@ typedef struct {
     guint64 mount; /* mount id, 0 where the kernel does not tell */
 } FileMeta;
 
+/* Which inode it is: the key of a hash table, whose values may be structures that begin with one. */
+typedef struct {
+    guint64 dev, ino;
+} InodeKey;
+guint inode_key_hash(gconstpointer key);
+gboolean inode_key_equal(gconstpointer a, gconstpointer b);
+
 /* Reads the metadata of `name` in dir_fd (name "" means the descriptor itself) without following a symlink. FALSE with
  * errno kept: NOT_FOUND if it vanished. `name` is only used in the error. */
 gboolean meta_read(int dir_fd, const char *name, FileMeta *meta, GError **error);

@@ -4,7 +4,7 @@
 
 /* A hard-linked inode of a source. */
 typedef struct {
-    guint64 dev, ino;
+    InodeKey inode;   /* first: a Group is looked up by it */
     guint64 kept_ino; /* the destination's inode that stays for it; 0: it is made anew */
     char path[];      /* its first name */
 } Group;
@@ -15,25 +15,11 @@ struct Links {
     GHashTable *taken;  /* inode numbers of the destination that have more than one name and an owner; guint64 */
 };
 
-static guint group_hash(gconstpointer key)
-{
-    const Group *group = key;
-    guint64 mixed = (group->ino ^ (group->dev << 32)) * G_GUINT64_CONSTANT(0x9E3779B97F4A7C15);
-    return (guint)(mixed >> 32);
-}
-
-static gboolean group_equal(gconstpointer a, gconstpointer b)
-{
-    const Group *x = a;
-    const Group *y = b;
-    return x->ino == y->ino && x->dev == y->dev;
-}
-
 Links *links_new(gboolean hard_links)
 {
     Links *links = g_new0(Links, 1);
     links->hard_links = hard_links;
-    links->groups = g_hash_table_new_full(group_hash, group_equal, g_free, NULL);
+    links->groups = g_hash_table_new_full(inode_key_hash, inode_key_equal, g_free, NULL);
     links->taken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     return links;
 }
@@ -81,7 +67,7 @@ const char *links_first_name(Links *links, const char *path, const FileMeta *wan
 {
     if (want->nlink <= 1)
         return NULL;
-    Group wanted = {.dev = want->dev, .ino = want->ino};
+    Group wanted = {.inode = {want->dev, want->ino}};
     const Group *group = g_hash_table_lookup(links->groups, &wanted);
     if (group != NULL)
         return group->path;
@@ -93,7 +79,7 @@ LinksDecision links_decide(Links *links, const char *path, const Found *found, c
 {
     if (!links->hard_links || found->want.nlink <= 1)
         return decide_alone(links, found);
-    Group wanted = {.dev = found->want.dev, .ino = found->want.ino};
+    Group wanted = {.inode = {found->want.dev, found->want.ino}};
     Group *group = g_hash_table_lookup(links->groups, &wanted);
     if (group == NULL) {
         LinksDecision decision = decide_alone(links, found);

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/run_stage.h"
 #include "engine/mirror/destination.h"
 #include "engine/mirror/mirror.h"
 #include "fs/attrs.h"
@@ -27,9 +28,8 @@ typedef struct {
     gboolean sidecar_new; /* sidecar.new waits for this run's commit */
     MetaParts parts;      /* which metadata the destination can hold */
     guint64 granularity_ns;
-    guint64 expected_files, expected_bytes; /* of the current stage, for progress */
+    RunStage stage; /* the current one, for progress */
 
-    atomic_uint_fast64_t files_done, bytes_done;
     atomic_uint_fast64_t files_transferred, bytes_transferred;
     atomic_uint_fast64_t vanished, unreadable, changed_during_read, skipped;
     atomic_bool partial;

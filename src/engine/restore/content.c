@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "crypto/tink.h"
 #include "engine/s3sync/content.h"
+#include "engine/s3sync/content_hash.h"
 #include "engine/s3sync/mtime.h"
 #include "engine/s3sync/names.h"
 #include "fs/io.h"
@@ -40,63 +41,21 @@ void restore_trash_free(RestoreTrash *trash)
     g_free(trash);
 }
 
-/* The hash of a content that comes in pieces, as S3Entry.hash has it. */
-typedef struct {
-    Hash *part, *whole; /* whole: over the hashes of parts; NULL if there is one part */
-    guint64 part_size, in_part;
-} ContentHash;
-
-static void content_hash_begin(ContentHash *hash, const S3Entry *entry)
+static void hash_begin(ContentHash *hash, const S3Entry *entry)
 {
-    *hash = (ContentHash){.part_size = entry->part_size};
+    if (entry->part_size > 0)
+        content_hash_begin(hash, entry->meta.size, entry->part_size);
+}
+
+/* TRUE if what was fed is the entry's content, or the entry does not know its hash. */
+static gboolean hash_agrees(ContentHash *hash, const S3Entry *entry)
+{
+    guint8 digest[HASH_BYTES];
     if (entry->part_size == 0)
-        return;
-    hash->part = hash_new();
-    if (entry->meta.size > entry->part_size)
-        hash->whole = hash_new();
-}
-
-static void end_part(ContentHash *hash)
-{
-    guint8 digest[HASH_BYTES];
-    hash_finish(hash->part, digest);
-    hash_update(hash->whole, digest, sizeof digest);
-    hash->in_part = 0;
-}
-
-static void content_hash_update(ContentHash *hash, const guint8 *data, gsize length)
-{
-    if (!hash->part)
-        return;
-    while (length > 0) {
-        gsize piece = hash->whole ? (gsize)MIN(length, hash->part_size - hash->in_part) : length;
-        hash_update(hash->part, data, piece);
-        hash->in_part += piece;
-        data += piece;
-        length -= piece;
-        if (hash->whole && hash->in_part == hash->part_size)
-            end_part(hash);
-    }
-}
-
-/* TRUE if it is the entry's, or the entry has none. */
-static gboolean content_hash_end(ContentHash *hash, const S3Entry *entry)
-{
-    guint8 digest[HASH_BYTES];
-    if (!hash->part)
         return TRUE;
-    if (hash->whole && hash->in_part > 0)
-        end_part(hash);
-    hash_finish(hash->whole ? hash->whole : hash->part, digest);
+    content_hash_end(hash, digest);
     return memcmp(digest, entry->hash, HASH_BYTES) == 0;
 }
-
-static void content_hash_clear(ContentHash *hash)
-{
-    hash_free(hash->part);
-    hash_free(hash->whole);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ContentHash, content_hash_clear)
 
 /* A transfer on its way into a file. */
 typedef struct {
@@ -148,7 +107,8 @@ static gboolean take_content(const guint8 *data, gsize length, gpointer user_dat
     Transfer *transfer = user_data;
     if (length > transfer->entry->meta.size - transfer->offset)
         return error_set(error, BACKAPP_ERROR_CORRUPT, "the object is longer than what was backed up");
-    content_hash_update(&transfer->hash, data, length);
+    if (transfer->entry->part_size > 0)
+        content_hash_update(&transfer->hash, data, length);
     if (!write_content(transfer, data, length, error))
         return FALSE;
     restore_progress(transfer->run, 0, length, transfer->entry->path);
@@ -172,7 +132,7 @@ static gboolean finish_transfer(Transfer *transfer, GError **error)
         return error_set(error, BACKAPP_ERROR_CORRUPT,
                          "the object has %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT " were backed up",
                          transfer->offset, entry->meta.size);
-    if (!content_hash_end(&transfer->hash, entry))
+    if (!hash_agrees(&transfer->hash, entry))
         return error_set(error, BACKAPP_ERROR_CORRUPT, "the object's content is not what was backed up");
     if (ftruncate(transfer->fd, (off_t)entry->meta.size) < 0)
         return error_set_errno(error, errno, "cannot write %s", entry->path);
@@ -185,7 +145,7 @@ static gboolean fetch_object(RestoreRun *run, const S3Entry *entry, const StoreR
     /* What an attempt before this one may have left. */
     if (ftruncate(fd, 0) < 0)
         return error_set_errno(error, errno, "cannot write %s", entry->path);
-    content_hash_begin(&transfer.hash, entry);
+    hash_begin(&transfer.hash, entry);
     if (run->content_key) {
         transfer.decryptor = tink_decryptor_new(run->content_key);
         if (!tink_decryptor_begin(transfer.decryptor, S3CONTENT_ASSOCIATED, strlen(S3CONTENT_ASSOCIATED), error))
@@ -393,7 +353,7 @@ gboolean content_matches(RestoreRun *run, const S3Entry *entry, int fd, gboolean
     *equal = FALSE;
     if (entry->part_size == 0)
         return TRUE;
-    content_hash_begin(&hash, entry);
+    hash_begin(&hash, entry);
     for (;;) {
         gssize got = io_read_at(fd, buffer, READ_BYTES, offset);
         if (got < 0)
@@ -405,6 +365,6 @@ gboolean content_matches(RestoreRun *run, const S3Entry *entry, int fd, gboolean
         if (!cancel_check(run->options->cancel, error))
             return FALSE;
     }
-    *equal = offset == entry->meta.size && content_hash_end(&hash, entry);
+    *equal = offset == entry->meta.size && hash_agrees(&hash, entry);
     return TRUE;
 }

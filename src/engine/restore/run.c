@@ -6,21 +6,12 @@
 
 void restore_stage(RestoreRun *run, const char *name, guint64 files, guint64 bytes)
 {
-    run->expected_files = files;
-    run->expected_bytes = bytes;
-    atomic_store(&run->files_done, 0);
-    atomic_store(&run->bytes_done, 0);
-    run->options->sink->stage(run->options->sink, name);
+    run_stage_begin(&run->stage, run->options->sink, name, files, bytes);
 }
 
 void restore_progress(RestoreRun *run, guint64 files, guint64 bytes, const char *path)
 {
-    RunProgress progress = {.files_done = atomic_fetch_add(&run->files_done, files) + files,
-                            .files_total = run->expected_files,
-                            .bytes_done = atomic_fetch_add(&run->bytes_done, bytes) + bytes,
-                            .bytes_total = run->expected_bytes,
-                            .current_file = path};
-    run->options->sink->progress(run->options->sink, &progress);
+    run_stage_add(&run->stage, run->options->sink, files, bytes, path);
 }
 
 void restore_warn(RestoreRun *run, const char *code, const char *path, const char *message)

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/run_stage.h"
 #include "engine/restore/restore.h"
 #include "engine/s3sync/entry.h"
 #include "engine/s3sync/tree.h"
@@ -22,10 +23,9 @@ typedef struct {
     const TreeRoot *point;
     AttrsFilter filter;
     RestoreTrash *trash;
-    char *aside; /* what an existing name gets behind it with RESTORE_RENAME */
-    guint64 expected_files, expected_bytes;
+    char *aside;    /* what an existing name gets behind it with RESTORE_RENAME */
+    RunStage stage; /* the current one, for progress */
 
-    atomic_uint_fast64_t files_done, bytes_done;
     atomic_uint_fast64_t restored, restored_bytes, unchanged, skipped, renamed, deleted, damaged, missing, cold;
     atomic_bool partial;
     atomic_bool owners_noted; /* that owners need root was said */

@@ -7,8 +7,10 @@
 
 #include "crypto/digest.h"
 #include "crypto/tink.h"
+#include "engine/s3sync/content_hash.h"
 #include "engine/s3sync/plan_items.h"
 #include "fs/dir.h"
+#include "fs/io.h"
 
 #define READ_BYTES (1024 * 1024)
 #define MD5_DIGITS (2 * HASH_MD5_BYTES)
@@ -18,7 +20,8 @@ struct PlanDecider {
     const S3PlanInput *input;
     int root_fd;
     GPtrArray *rules; /* of PatternList, one for each of the options' class rules */
-    Hash *hash, *md5; /* md5: NULL where there is none */
+    ContentHash hash;
+    Hash *md5; /* NULL where there is none */
     guint8 *buffer;
     GString *source; /* of the last copy */
     guint64 cold;
@@ -38,7 +41,6 @@ PlanDecider *plan_decider_new(const S3PlanInput *input, int root_fd, GError **er
     decider->input = input;
     decider->root_fd = root_fd;
     decider->rules = g_steal_pointer(&rules);
-    decider->hash = hash_new();
     decider->md5 = hash_new_md5(NULL);
     decider->source = g_string_new(NULL);
     return decider;
@@ -49,7 +51,7 @@ void plan_decider_free(PlanDecider *decider)
     if (decider == NULL)
         return;
     g_ptr_array_unref(decider->rules);
-    hash_free(decider->hash);
+    content_hash_clear(&decider->hash);
     hash_free(decider->md5);
     g_free(decider->buffer);
     g_string_free(decider->source, TRUE);
@@ -111,52 +113,35 @@ static gboolean agrees(const CatalogueRow *row, const StoreObject *object)
     return object->etag == NULL || object->etag[0] == '\0' || g_strcmp0(row->etag, object->etag) == 0;
 }
 
-/* Feeds the next `length` bytes of a file to hash and, if it is not NULL, md5. FALSE if there are fewer. */
-static gboolean feed(const PlanDecider *decider, int fd, guint64 length, Hash *hash, Hash *md5)
+/* Feeds `size` bytes of a file, from its beginning, to hash or md5 (the other one is NULL). FALSE if there are fewer, or
+ * (*cancelled) if the run is to stop. */
+static gboolean feed(const PlanDecider *decider, int fd, guint64 size, ContentHash *hash, Hash *md5,
+                     gboolean *cancelled, GError **error)
 {
-    while (length > 0) {
-        gssize got = read(fd, decider->buffer, MIN(length, READ_BYTES));
-        if (got < 0 && errno == EINTR)
-            continue;
+    for (guint64 at = 0; at < size;) {
+        *cancelled = !cancel_check(decider->input->options->cancel, error);
+        gssize got = *cancelled ? -1 : io_read_at(fd, decider->buffer, (gsize)MIN(size - at, READ_BYTES), at);
         if (got <= 0)
             return FALSE;
         if (hash != NULL)
-            hash_update(hash, decider->buffer, (gsize)got);
+            content_hash_update(hash, decider->buffer, (gsize)got);
         if (md5 != NULL)
             hash_update(md5, decider->buffer, (gsize)got);
-        length -= (guint64)got;
+        at += (guint64)got;
     }
-    return TRUE;
-}
-
-static gboolean read_hash(PlanDecider *decider, int fd, guint64 size, guint64 part_size, guint8 out[HASH_BYTES],
-                          GError **error, gboolean *cancelled)
-{
-    g_autoptr(GByteArray) parts = g_byte_array_new();
-    hash_reset(decider->hash);
-    for (guint64 at = 0; at < size || at == 0; at += part_size) {
-        *cancelled = !cancel_check(decider->input->options->cancel, error);
-        if (*cancelled || !feed(decider, fd, MIN(part_size, size - at), decider->hash, NULL))
-            return FALSE;
-        hash_finish(decider->hash, out);
-        g_byte_array_append(parts, out, HASH_BYTES);
-        if (part_size >= size - at)
-            break;
-    }
-    if (size > part_size)
-        digest_sha256(parts->data, parts->len, out);
     return TRUE;
 }
 
 /* By the ETag of an object that was not sent in parts; another ETag proves nothing, so then they count as different. */
-static gboolean same_md5(PlanDecider *decider, int fd, guint64 size, const char *etag)
+static gboolean same_md5(PlanDecider *decider, int fd, guint64 size, const char *etag, gboolean *cancelled,
+                         GError **error)
 {
     guint8 sum[HASH_BYTES], wanted[HASH_MD5_BYTES];
     if (decider->md5 == NULL || etag == NULL || strlen(etag) != MD5_DIGITS ||
         !digest_parse_hex(etag, wanted, HASH_MD5_BYTES))
         return FALSE;
     hash_reset(decider->md5);
-    if (!feed(decider, fd, size, NULL, decider->md5))
+    if (!feed(decider, fd, size, NULL, decider->md5, cancelled, error))
         return FALSE;
     hash_finish(decider->md5, sum);
     return memcmp(sum, wanted, HASH_MD5_BYTES) == 0;
@@ -176,11 +161,14 @@ static gboolean same_content(PlanDecider *decider, const S3Entry *entry, const C
         return TRUE;
     if (decider->buffer == NULL)
         decider->buffer = g_malloc(READ_BYTES);
-    if (row->part_size > 0)
-        *same = read_hash(decider, fd, entry->meta.size, row->part_size, hash, error, &cancelled) &&
-                memcmp(hash, row->hash, HASH_BYTES) == 0;
-    else if (decider->input->options->master_key == NULL)
-        *same = same_md5(decider, fd, entry->meta.size, row->etag);
+    if (row->part_size > 0) {
+        content_hash_begin(&decider->hash, entry->meta.size, row->part_size);
+        *same = feed(decider, fd, entry->meta.size, &decider->hash, NULL, &cancelled, error);
+        content_hash_end(&decider->hash, hash);
+        *same = *same && memcmp(hash, row->hash, HASH_BYTES) == 0;
+    } else if (decider->input->options->master_key == NULL) {
+        *same = same_md5(decider, fd, entry->meta.size, row->etag, &cancelled, error);
+    }
     return !cancelled;
 }
 

@@ -9,23 +9,12 @@
 
 void s3run_stage(S3Run *run, const char *name, guint64 expected_files, guint64 expected_bytes)
 {
-    run->expected_files = expected_files;
-    run->expected_bytes = expected_bytes;
-    atomic_store(&run->files_done, 0);
-    atomic_store(&run->bytes_done, 0);
-    run->sink->stage(run->sink, name);
+    run_stage_begin(&run->stage, run->sink, name, expected_files, expected_bytes);
 }
 
 void s3run_progress(S3Run *run, guint64 files, guint64 bytes, const char *path)
 {
-    guint64 files_done = atomic_fetch_add(&run->files_done, files) + files;
-    guint64 bytes_done = atomic_fetch_add(&run->bytes_done, bytes) + bytes;
-    RunProgress progress = {.files_done = files_done,
-                            .files_total = run->expected_files,
-                            .bytes_done = bytes_done,
-                            .bytes_total = run->expected_bytes,
-                            .current_file = path};
-    run->sink->progress(run->sink, &progress);
+    run_stage_add(&run->stage, run->sink, files, bytes, path);
 }
 
 void s3run_warn_unreadable(S3Run *run, const char *path, const char *message)

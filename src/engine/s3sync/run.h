@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/run_stage.h"
 #include "engine/s3sync/buffers.h"
 #include "engine/s3sync/catalogue.h"
 #include "engine/s3sync/lock_object.h"
@@ -36,8 +37,7 @@ typedef struct {
     Buffers *buffers;
     char *trash; /* ".trash/TIME/": where replaced and deleted objects go first; NULL: nowhere */
 
-    guint64 expected_files, expected_bytes; /* of the current stage, for progress */
-    atomic_uint_fast64_t files_done, bytes_done;
+    RunStage stage; /* the current one, for progress */
     atomic_uint_fast64_t uploaded, uploaded_bytes, copied, deleted, unchanged, saved_bytes, created, changed;
     atomic_uint_fast64_t vanished, unreadable, changed_during_read, skipped;
     atomic_uint_fast64_t verified, damaged, missing;

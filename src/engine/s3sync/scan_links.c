@@ -3,8 +3,8 @@
 #include <string.h>
 
 typedef struct {
-    guint64 dev, ino;
-    guint32 left; /* names still to come */
+    InodeKey inode; /* first: a Group is looked up by it */
+    guint32 left;   /* names still to come */
     char path[];
 } Group;
 
@@ -13,24 +13,10 @@ struct ScanLinks {
     Group *done;        /* the last one of which all names were seen: its path may be in use */
 };
 
-static guint group_hash(gconstpointer key)
-{
-    const Group *group = key;
-    guint64 mixed = (group->ino ^ (group->dev << 32)) * G_GUINT64_CONSTANT(0x9E3779B97F4A7C15);
-    return (guint)(mixed >> 32);
-}
-
-static gboolean group_equal(gconstpointer a, gconstpointer b)
-{
-    const Group *x = a;
-    const Group *y = b;
-    return x->ino == y->ino && x->dev == y->dev;
-}
-
 ScanLinks *scan_links_new(void)
 {
     ScanLinks *links = g_new0(ScanLinks, 1);
-    links->groups = g_hash_table_new_full(group_hash, group_equal, g_free, NULL);
+    links->groups = g_hash_table_new_full(inode_key_hash, inode_key_equal, g_free, NULL);
     return links;
 }
 
@@ -57,7 +43,7 @@ const char *scan_links_first(ScanLinks *links, const FileMeta *meta, const char 
 {
     if (meta->nlink <= 1)
         return NULL;
-    Group wanted = {.dev = meta->dev, .ino = meta->ino};
+    Group wanted = {.inode = {meta->dev, meta->ino}};
     Group *group = g_hash_table_lookup(links->groups, &wanted);
     if (group == NULL) {
         g_hash_table_add(links->groups, group_new(&wanted, meta->nlink - 1, path));

@@ -1,7 +1,6 @@
 #include "engine/s3sync/scan_names.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +8,13 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "fs/dir.h"
 #include "fs/spool.h"
 
 #ifndef IN_MEMORY_MAX /* a test has a smaller one */
 #define IN_MEMORY_MAX 200000
 #endif
-#define NAMES_MAX   50000000
-#define READ_BUFFER (64 * 1024)
+#define NAMES_MAX 50000000
 
 enum { IS_DIRECTORY = 1, NAME_DIFFERS = 2 };
 
@@ -99,26 +98,36 @@ static gboolean spill(ScanNames *scan, GError **error)
     return spool_finish(run.spool, error);
 }
 
+/* A directory while it is read. */
+typedef struct {
+    ScanNames *scan;
+    int dir_fd;
+    const S3Names *names;
+    const char *parent_key;
+    GString *key; /* of the entry at hand */
+} Reading;
+
 /* d_type does not tell everywhere. What is gone by now counts as a file: looking at it will find out. */
-static gboolean is_directory(int dir_fd, const struct dirent64 *entry)
+static gboolean is_directory(int dir_fd, const char *name, guint8 type)
 {
     struct stat st;
-    if (entry->d_type != DT_UNKNOWN)
-        return entry->d_type == DT_DIR;
-    return fstatat(dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+    if (type != DT_UNKNOWN)
+        return type == DT_DIR;
+    return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
-static gboolean add(ScanNames *scan, int dir_fd, const S3Names *names, const char *parent_key, GString *key,
-                    const struct dirent64 *entry, GError **error)
+static gboolean add(const char *name, guint8 type, gpointer user_data, GError **error)
 {
+    Reading *reading = user_data;
+    ScanNames *scan = reading->scan;
     if (scan->total++ >= NAMES_MAX)
         return error_set(error, BACKAPP_ERROR_INVALID, "the directory has more than %d names", NAMES_MAX);
-    gsize parent = parent_key[0] != '\0' ? strlen(parent_key) + 1 : 0;
-    g_string_truncate(key, 0);
-    names_child_key(names, parent_key, entry->d_name, key);
-    const char *segment = key->str + parent;
-    guint8 flags = strcmp(segment, entry->d_name) != 0 ? NAME_DIFFERS : 0;
-    flags |= is_directory(dir_fd, entry) ? IS_DIRECTORY : 0;
+    gsize parent = reading->parent_key[0] != '\0' ? strlen(reading->parent_key) + 1 : 0;
+    g_string_truncate(reading->key, 0);
+    names_child_key(reading->names, reading->parent_key, name, reading->key);
+    const char *segment = reading->key->str + parent;
+    guint8 flags = strcmp(segment, name) != 0 ? NAME_DIFFERS : 0;
+    flags |= is_directory(reading->dir_fd, name, type) ? IS_DIRECTORY : 0;
 
     guint32 offset = scan->arena->len;
     g_byte_array_append(scan->arena, &flags, 1);
@@ -126,36 +135,9 @@ static gboolean add(ScanNames *scan, int dir_fd, const S3Names *names, const cha
     g_byte_array_append(scan->arena, (const guint8 *)"/", (flags & IS_DIRECTORY) != 0 ? 1 : 0);
     g_byte_array_append(scan->arena, (const guint8 *)"", 1);
     if ((flags & NAME_DIFFERS) != 0)
-        g_byte_array_append(scan->arena, (const guint8 *)entry->d_name, (guint)strlen(entry->d_name) + 1);
+        g_byte_array_append(scan->arena, (const guint8 *)name, (guint)strlen(name) + 1);
     g_array_append_val(scan->offsets, offset);
     return scan->offsets->len < IN_MEMORY_MAX || spill(scan, error);
-}
-
-static gboolean read_all(ScanNames *scan, int dir_fd, const S3Names *names, const char *parent_key,
-                         const CancelFlag *cancel, GError **error)
-{
-    g_autofree guint8 *buffer = g_malloc(READ_BUFFER);
-    g_autoptr(GString) key = g_string_new(NULL);
-    if (lseek(dir_fd, 0, SEEK_SET) < 0)
-        return error_set_errno(error, errno, "cannot rewind the directory");
-    for (;;) {
-        if (!cancel_check(cancel, error))
-            return FALSE;
-        ssize_t got = getdents64(dir_fd, buffer, READ_BUFFER);
-        if (got == 0)
-            return TRUE;
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return error_set_errno(error, errno, "cannot read the directory");
-        for (gsize at = 0; at < (gsize)got;) {
-            const struct dirent64 *entry = (const void *)(buffer + at);
-            at += entry->d_reclen;
-            gboolean dots = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
-            if (!dots && !add(scan, dir_fd, names, parent_key, key, entry, error))
-                return FALSE;
-        }
-    }
 }
 
 static gboolean advance(Run *run, GError **error)
@@ -190,7 +172,9 @@ ScanNames *scan_names_read(int dir_fd, const S3Names *names, const char *parent_
     g_array_set_clear_func(scan->runs, run_clear);
     scan->segment = g_string_new(NULL);
     scan->temp_fd = temp_fd;
-    if (!read_all(scan, dir_fd, names, parent_key, cancel, error))
+    g_autoptr(GString) key = g_string_new(NULL);
+    Reading reading = {.scan = scan, .dir_fd = dir_fd, .names = names, .parent_key = parent_key, .key = key};
+    if (!dir_each(dir_fd, add, &reading, cancel, error))
         return NULL;
     if (scan->runs->len == 0)
         sort_memory(scan);

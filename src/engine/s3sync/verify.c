@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "crypto/digest.h"
 #include "engine/s3sync/content.h"
+#include "engine/s3sync/content_hash.h"
 #include "engine/s3sync/job.h"
 #include "engine/s3sync/tree.h"
 
@@ -19,11 +20,19 @@ typedef struct {
 /* The content of one object on its way through the hashes. */
 typedef struct {
     const VerifyTask *task;
-    Hash *hash, *md5;  /* md5 may be NULL */
-    GByteArray *parts; /* hashes of whole parts */
-    guint64 in_part, seen;
+    ContentHash hash; /* only if the task knows the parts' size */
+    Hash *md5;        /* may be NULL */
+    guint64 seen;
     TinkDecryptor *decryptor; /* NULL: not encrypted */
 } Content;
+
+static void content_clear(Content *content)
+{
+    content_hash_clear(&content->hash);
+    hash_free(content->md5);
+    tink_decryptor_free(content->decryptor);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Content, content_clear)
 
 /* No file has this size: a row with it asks for an upload. */
 #define WRONG_SIZE G_MAXINT64
@@ -79,23 +88,11 @@ static void task_free(VerifyTask *task)
 static gboolean take_content(const guint8 *data, gsize length, gpointer user, GError **error)
 {
     Content *content = user;
-    guint64 part_size = content->task->part_size > 0 ? content->task->part_size : G_MAXUINT64;
     content->seen += length;
     if (content->md5 != NULL)
         hash_update(content->md5, data, length);
-    while (length > 0) {
-        if (content->in_part == part_size) {
-            guint8 hash[HASH_BYTES];
-            hash_finish(content->hash, hash);
-            g_byte_array_append(content->parts, hash, HASH_BYTES);
-            content->in_part = 0;
-        }
-        gsize piece = (gsize)MIN(length, part_size - content->in_part);
-        hash_update(content->hash, data, piece);
-        content->in_part += piece;
-        data += piece;
-        length -= piece;
-    }
+    if (content->task->part_size > 0)
+        content_hash_update(&content->hash, data, length);
     return TRUE;
 }
 
@@ -115,7 +112,6 @@ static gboolean is_right(Content *content)
     const VerifyTask *task = content->task;
     guint8 hash[HASH_BYTES];
     guint8 want[HASH_MD5_BYTES];
-    hash_finish(content->hash, hash);
     if (content->seen != task->size)
         return FALSE;
     if (task->part_size == 0) {
@@ -126,21 +122,21 @@ static gboolean is_right(Content *content)
         hash_finish(content->md5, hash);
         return memcmp(hash, want, sizeof want) == 0;
     }
-    if (content->parts->len > 0) {
-        g_byte_array_append(content->parts, hash, HASH_BYTES);
-        digest_sha256(content->parts->data, content->parts->len, hash);
-    }
+    content_hash_end(&content->hash, hash);
     return memcmp(hash, task->hash, HASH_BYTES) == 0;
 }
 
 static gboolean read_object(const VerifyTask *task, gboolean *right, GError **error)
 {
     S3Run *run = task->run;
-    g_autoptr(Hash) hash = hash_new();
-    g_autoptr(Hash) md5 = task->part_size == 0 && run->content_key == NULL ? hash_new_md5(NULL) : NULL;
-    g_autoptr(GByteArray) parts = g_byte_array_new();
-    g_autoptr(TinkDecryptor) decryptor = run->content_key != NULL ? tink_decryptor_new(run->content_key) : NULL;
-    Content content = {.task = task, .hash = hash, .md5 = md5, .parts = parts, .decryptor = decryptor};
+    g_auto(Content) content = {.task = task};
+    TinkDecryptor *decryptor = NULL;
+    if (run->content_key != NULL)
+        decryptor = content.decryptor = tink_decryptor_new(run->content_key);
+    if (task->part_size > 0)
+        content_hash_begin(&content.hash, task->size, task->part_size);
+    else if (decryptor == NULL)
+        content.md5 = hash_new_md5(NULL);
     StoreRange range = {.key = task->key, .if_match = task->etag, .length = G_MAXUINT64};
     if (decryptor != NULL &&
         !tink_decryptor_begin(decryptor, S3CONTENT_ASSOCIATED, strlen(S3CONTENT_ASSOCIATED), error))
