@@ -113,6 +113,8 @@ enum {
 #define ROW_AT {"at", 0, "WHEN", "Restore this point: latest (default), a date (2026-11-20), a time (2026-11-20T02:00:00Z), or its name.", OPT_AT}
 #define ROW_TO {"to", 0, "DIR", "Restore into DIR.", OPT_TO}
 #define ROW_CONFLICT {"conflict", 0, "POLICY", "What to do with a file that is there and differs: overwrite (default), if-newer, skip or rename.", OPT_CONFLICT}
+#define ROW_RESTORE_DELETE {"delete", 0, NULL, "Delete from the restored folders in DIR what the point does not have.", OPT_DELETE}
+#define ROW_RESTORE_CONCURRENCY {"concurrency", 0, "N", "Fetch N files at once (default 16).", OPT_CONCURRENCY}
 #define ROW_THAW {"thaw", 0, "DAYS", "Ask for cold objects (GLACIER, DEEP_ARCHIVE) to be made readable for DAYS days.", OPT_THAW}
 #define ROW_THAW_TIER {"thaw-tier", 0, "TIER", "How fast: Standard (default), Bulk or Expedited.", OPT_THAW_TIER}
 /* Rows that belong together. */

@@ -9,9 +9,25 @@
 #include <string.h>
 
 static const OptionDef options[] = {
-    ROW_TO,        ROW_AT,   ROW_CONFLICT,  ROW_DELETE,      ROW_CHECKSUM, ROW_DRY_RUN,     ROW_NO_ACLS,
-    ROW_NO_XATTRS, ROW_THAW, ROW_THAW_TIER, ROW_MAX_DELETE,  ROW_FORCE,    ROW_CONCURRENCY, ROWS_STORE,
-    ROWS_LIMITS,   ROW_JSON, ROW_VERBOSE,   OPTION_HELP_ROW, OPTION_END,
+    ROW_TO,
+    ROW_AT,
+    ROW_CONFLICT,
+    ROW_RESTORE_DELETE,
+    ROW_CHECKSUM,
+    ROW_DRY_RUN,
+    ROW_NO_ACLS,
+    ROW_NO_XATTRS,
+    ROW_THAW,
+    ROW_THAW_TIER,
+    ROW_MAX_DELETE,
+    ROW_FORCE,
+    ROW_RESTORE_CONCURRENCY,
+    ROWS_STORE,
+    ROWS_LIMITS,
+    ROW_JSON,
+    ROW_VERBOSE,
+    OPTION_HELP_ROW,
+    OPTION_END,
 };
 
 /* A path inside the backup as it is kept there: no slash before or behind it. */
