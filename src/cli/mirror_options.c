@@ -62,6 +62,7 @@ static gboolean check_recover(const OptionArgs *args, GError **error)
         case OPT_RECOVER:
         case OPT_JSON:
         case OPT_VERBOSE:
+        case OPT_FORCE:
         case OPT_NICE:
         case OPT_IONICE:
             break;

@@ -110,8 +110,13 @@ Event *engine_run_recover(const JobSpec *spec, const CancelFlag *cancel, Sink *s
     g_autoptr(GError) error = NULL;
     const char *path = g_array_index(spec->destinations, JobDestination, 0).path;
     gboolean did_something = FALSE;
-    if (!mirror_recover(path, sink_run_sink(sink), cancel, &did_something, &error))
-        return worker_done_failed(error);
+    gboolean refused = FALSE;
+    if (!mirror_recover(path, spec->options.force, &refused, sink_run_sink(sink), cancel, &did_something, &error)) {
+        Event *done = worker_done_failed(error);
+        if (refused)
+            done->status = JOB_REFUSED;
+        return done;
+    }
     json_t *summary = json_object();
     json_object_set_new(summary, "recovered", json_boolean(did_something));
     summary_send(sink, summary);

@@ -322,7 +322,7 @@ typedef struct {
     gint64 began_at;
 } SecondStage;
 
-static void run_second(gpointer user_data, int root_fd)
+static void run_second(gpointer user_data)
 {
     SecondStage *second = user_data;
     Target *target = &second->target;
@@ -373,15 +373,10 @@ static void send_two_stages(const JobSpec *spec, const MirrorStats *mirror, cons
 static gboolean run_first(const JobSpec *spec, MirrorOptions *options, SecondStage *second, MirrorStats *stats,
                           GError **error)
 {
-    if (spec->options.s3.only_s3 && spec->options.dry_run) {
-        /* Holding the mirror writes to it. */
-        run_second(second, -1);
-        return TRUE;
-    }
-    if (spec->options.s3.only_s3)
-        return mirror_hold(options->destination, options->sink, options->cancel, run_second, second, error);
     options->then = run_second;
     options->then_data = second;
+    if (spec->options.s3.only_s3)
+        return mirror_hold(options, &stats->refused, error);
     gint64 start = g_get_monotonic_time();
     gboolean fine = mirror_run(options, stats, error);
     if (second->began)

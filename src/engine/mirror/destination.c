@@ -218,7 +218,8 @@ static gboolean check_identity(Destination *dest, const DestinationOptions *opti
             return FALSE;
         }
     }
-    if (options->force || options->existing_only)
+    /* What only looks at a mirror that is there takes any, unless it was said which. */
+    if (options->force || (options->existing_only && options->expected_id == NULL))
         return TRUE;
     if (dest->id == NULL && options->expected_id != NULL)
         return refuse(

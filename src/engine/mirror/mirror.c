@@ -267,13 +267,13 @@ static gboolean recover_first(MirrorRun *run, MirrorStats *stats, GError **error
     return TRUE;
 }
 
-static void call_then(const MirrorOptions *options, int root_fd)
+static void call_then(const MirrorOptions *options)
 {
     if (!options->then)
         return;
     /* What a second stage makes is not the mirror's: nobody else's to read. */
     mode_t mask = umask(077);
-    options->then(options->then_data, root_fd);
+    options->then(options->then_data);
     umask(mask);
 }
 
@@ -291,7 +291,7 @@ static gboolean run_in_destination(MirrorRun *run, MirrorStats *stats, GError **
     adapt_to_destination(run);
     g_autoptr(GError) own = NULL;
     if (recover_first(run, stats, &own) && run_phases(run, stats, &own)) {
-        call_then(options, dest->root_fd);
+        call_then(options);
         return TRUE;
     }
     /* Wherever it was: the plan's temporary file may not fit either when a killed run has filled the disk. */
@@ -336,33 +336,34 @@ gboolean mirror_run(const MirrorOptions *options, MirrorStats *stats, GError **e
     gboolean by_rsync = remote || options->engine == MIRROR_ENGINE_RSYNC;
     gboolean good = by_rsync ? rsync_run(options, stats, error) : run_native(options, stats, error);
     if (good && by_rsync)
-        call_then(options, -1);
+        call_then(options);
     umask(mask);
     stats->duration = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
     return good;
 }
 
-gboolean mirror_hold(const char *destination, RunSink *sink, const CancelFlag *cancel, MirrorThen then,
-                     gpointer user_data, GError **error)
+gboolean mirror_hold(const MirrorOptions *options, gboolean *refused, GError **error)
 {
-    DestinationOptions how = {.existing_only = TRUE};
-    gboolean refused = FALSE, did_something = FALSE;
+    DestinationOptions how = {.expected_id = options->expected_id,
+                              .force = options->force,
+                              .dry_run = options->dry_run,
+                              .existing_only = TRUE};
+    gboolean did_something = FALSE;
     g_autoptr(Destination) dest = NULL;
-    if (!destination_open(destination, &how, sink, &dest, &refused, error) ||
-        !commit_replay(dest, sink, cancel, &did_something, error))
+    if (!destination_open(options->destination, &how, options->sink, &dest, refused, error) ||
+        (!options->dry_run && !commit_replay(dest, options->sink, options->cancel, &did_something, error)))
         return FALSE;
-    then(user_data, dest->root_fd);
+    call_then(options);
     return TRUE;
 }
 
-gboolean mirror_recover(const char *destination, RunSink *sink, const CancelFlag *cancel, gboolean *did_something,
-                        GError **error)
+gboolean mirror_recover(const char *destination, gboolean force, gboolean *refused, RunSink *sink,
+                        const CancelFlag *cancel, gboolean *did_something, GError **error)
 {
-    DestinationOptions how = {.existing_only = TRUE};
-    gboolean refused = FALSE;
+    DestinationOptions how = {.force = force, .existing_only = TRUE};
     g_autoptr(Destination) dest = NULL;
     *did_something = FALSE;
     sink->stage(sink, "recover");
-    return destination_open(destination, &how, sink, &dest, &refused, error) &&
+    return destination_open(destination, &how, sink, &dest, refused, error) &&
            commit_replay(dest, sink, cancel, did_something, error);
 }

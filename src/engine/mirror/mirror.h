@@ -20,8 +20,7 @@ typedef struct {
     guint port;
 } MirrorSsh;
 
-/* The open root of the mirror; -1 in a dry run whose destination does not exist yet, and with the rsync engine. */
-typedef void (*MirrorThen)(gpointer user_data, int root_fd);
+typedef void (*MirrorThen)(gpointer user_data);
 
 typedef struct {
     const char *const *sources; /* NULL-terminated, absolute or relative to the working directory; at least one */
@@ -88,13 +87,13 @@ gboolean mirror_run(const MirrorOptions *options, MirrorStats *stats, GError **e
 
 /* Completes a committed run that was interrupted, and throws an uncommitted one's journal away. *did_something tells
  * which. NOT_FOUND if `destination` is not a mirror. LOCKED if a run is at work there. */
-gboolean mirror_recover(const char *destination, RunSink *sink, const CancelFlag *cancel, gboolean *did_something,
-                        GError **error);
+gboolean mirror_recover(const char *destination, gboolean force, gboolean *refused, RunSink *sink,
+                        const CancelFlag *cancel, gboolean *did_something, GError **error);
 
-/* Calls `then` with the mirror's lock held, after completing a committed run that was interrupted: for a second stage
- * that is run alone. Errors as mirror_recover. */
-gboolean mirror_hold(const char *destination, RunSink *sink, const CancelFlag *cancel, MirrorThen then,
-                     gpointer user_data, GError **error);
+/* Only options->then, with the lock of options->destination held and after completing a committed run that was
+ * interrupted: for a second stage that is run alone. Of the options destination, expected_id, force, dry_run (then nothing
+ * is locked or completed), sink and cancel count. Errors as mirror_recover; *refused: a safety check stopped it. */
+gboolean mirror_hold(const MirrorOptions *options, gboolean *refused, GError **error);
 
 /* Frees the strings inside. */
 void mirror_stats_clear(MirrorStats *stats);

@@ -134,8 +134,8 @@ void mirror_stats_clear(MirrorStats *stats)
     g_free(stats->plan_hash);
 }
 
-gboolean mirror_recover(const char *destination, RunSink *sink, const CancelFlag *cancel, gboolean *did_something,
-                        GError **error)
+gboolean mirror_recover(const char *destination, gboolean force, gboolean *refused, RunSink *sink,
+                        const CancelFlag *cancel, gboolean *did_something, GError **error)
 {
     *did_something = TRUE;
     return !g_str_has_suffix(destination, "/fail") ||
@@ -152,10 +152,9 @@ gboolean mirror_verify(const char *destination, const char *const *sources, guin
 }
 
 /* The worker's second stages are not tried with this engine. */
-gboolean mirror_hold(const char *destination, RunSink *sink, const CancelFlag *cancel, MirrorThen then,
-                     gpointer user_data, GError **error)
+gboolean mirror_hold(const MirrorOptions *options, gboolean *refused, GError **error)
 {
-    return error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no mirror in %s", destination);
+    return error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no mirror in %s", options->destination);
 }
 
 char **destination_source_folders(const char *const *sources, GError **error)
