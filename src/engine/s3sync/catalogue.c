@@ -23,7 +23,8 @@ static const char *const SCHEMA =
     "CREATE TABLE IF NOT EXISTS parts(key BLOB PRIMARY KEY, hashes BLOB NOT NULL);"
     "CREATE TABLE IF NOT EXISTS uploads(id TEXT PRIMARY KEY, key BLOB NOT NULL, size INTEGER NOT NULL,"
     " part_size INTEGER NOT NULL, mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_s INTEGER NOT NULL,"
-    " ctime_ns INTEGER NOT NULL, ino INTEGER NOT NULL, started INTEGER NOT NULL) WITHOUT ROWID;";
+    " ctime_ns INTEGER NOT NULL, ino INTEGER NOT NULL, started INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS wrong(key BLOB PRIMARY KEY) WITHOUT ROWID;";
 
 #define ROW_COLUMNS                                                                                                    \
     "key,object_size,size,mtime_s,mtime_ns,ctime_s,ctime_ns,ino,etag,version,class,part_size,hash FROM objects"
@@ -35,9 +36,13 @@ static const char *const PUT = "INSERT INTO objects VALUES($1,$2,$3,$4,$5,$6,$7,
                                " ON CONFLICT(key) DO UPDATE SET object_size=$2,size=$3,mtime_s=$4,mtime_ns=$5,"
                                "ctime_s=$6,ctime_ns=$7,ino=$8,etag=$9,version=$10,class=$11,part_size=$12,hash=$13";
 static const char *const ANY_PARTS = "SELECT 1 FROM parts LIMIT 1";
+static const char *const ANY_WRONG = "SELECT 1 FROM wrong LIMIT 1";
 static const char *const PUT_PARTS = "INSERT OR REPLACE INTO parts VALUES($1,$2)";
 static const char *const REMOVE = "DELETE FROM objects WHERE key=$1";
 static const char *const REMOVE_PARTS = "DELETE FROM parts WHERE key=$1";
+static const char *const ADD_WRONG = "INSERT OR IGNORE INTO wrong VALUES($1)";
+static const char *const REMOVE_WRONG = "DELETE FROM wrong WHERE key=$1";
+static const char *const READ_WRONG = "SELECT key FROM wrong LIMIT $1";
 static const char *const GET_FACT = "SELECT value FROM facts WHERE name=$1";
 static const char *const SET_FACT = "INSERT OR REPLACE INTO facts VALUES($1,$2)";
 static const char *const REMOVE_FACT = "DELETE FROM facts WHERE name=$1";
@@ -55,6 +60,7 @@ struct Catalogue {
     guint batch_rows;
     gint64 batch_began;
     gboolean has_parts; /* some row has, or had, parts: else there are none to remove */
+    gboolean has_wrong; /* likewise */
 };
 
 struct CatalogueReader {
@@ -159,9 +165,9 @@ static gboolean prepare(Db *db, const char *path, const char *destination, gbool
             db_commit(&transaction, error));
 }
 
-static gboolean any_parts(Db *db)
+static gboolean any_row(Db *db, const char *sql)
 {
-    DbQuery *query = db_query(db, ANY_PARTS, NULL);
+    DbQuery *query = db_query(db, sql, NULL);
     gboolean any = query == NULL || db_query_next(query, NULL) != 0;
     if (query != NULL)
         db_query_reset(query);
@@ -216,7 +222,8 @@ Catalogue *catalogue_open(const char *path, const char *destination, gboolean *f
     g_mutex_init(&catalogue->lock);
     catalogue->db = db;
     catalogue->path = g_strdup(path);
-    catalogue->has_parts = any_parts(db);
+    catalogue->has_parts = any_row(db, ANY_PARTS);
+    catalogue->has_wrong = any_row(db, ANY_WRONG);
     return catalogue;
 }
 
@@ -474,7 +481,10 @@ static gboolean put_row(Catalogue *catalogue, const CatalogueRow *row, GError **
     db_bind_text(query, 11, row->storage_class);
     db_bind_integer(query, 12, (gint64)row->part_size);
     db_bind_bytes(query, 13, row->part_size > 0 ? row->hash : NULL, HASH_BYTES);
-    return db_query_run(query, error) && put_parts(catalogue, row, error);
+    if (!db_query_run(query, error) || !put_parts(catalogue, row, error))
+        return FALSE;
+    DbQuery *right = catalogue->has_wrong ? query_by_key(catalogue, REMOVE_WRONG, row->key, error) : NULL;
+    return !catalogue->has_wrong || (right != NULL && db_query_run(right, error));
 }
 
 gboolean catalogue_put(Catalogue *catalogue, const CatalogueRow *row, GError **error)
@@ -510,6 +520,43 @@ gboolean catalogue_remove(Catalogue *catalogue, const char *key, GError **error)
     if (!good)
         g_propagate_error(error, g_steal_pointer(&local));
     return good;
+}
+
+static gboolean add_wrong(Catalogue *catalogue, const char *key, GError **error)
+{
+    catalogue->has_wrong = TRUE;
+    DbQuery *query = query_by_key(catalogue, ADD_WRONG, key, error);
+    return query != NULL && db_query_run(query, error) && remove_row(catalogue, key, error);
+}
+
+gboolean catalogue_add_wrong(Catalogue *catalogue, const char *key, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_mutex_lock(&catalogue->lock);
+    gboolean good = join_batch(catalogue, &local) && leave_batch(catalogue, add_wrong(catalogue, key, &local), &local);
+    g_mutex_unlock(&catalogue->lock);
+    if (!good)
+        g_propagate_error(error, g_steal_pointer(&local));
+    return good;
+}
+
+GHashTable *catalogue_wrong(Catalogue *catalogue, GError **error)
+{
+    g_autoptr(GHashTable) wrong = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_mutex_lock(&catalogue->lock);
+    DbQuery *query = db_query(catalogue->db, READ_WRONG, error);
+    int got = -1;
+    if (query != NULL) {
+        db_bind_integer(query, 1, CATALOGUE_WRONG_MAX);
+        while ((got = db_query_next(query, error)) == 1) {
+            gsize length = 0;
+            const guint8 *key = db_column_bytes(query, 0, &length);
+            g_hash_table_add(wrong, g_strndup((const char *)key, length));
+        }
+        db_query_reset(query);
+    }
+    g_mutex_unlock(&catalogue->lock);
+    return got == 0 ? g_steal_pointer(&wrong) : NULL;
 }
 
 static gboolean put_upload(Catalogue *catalogue, const CatalogueUpload *upload, GError **error)

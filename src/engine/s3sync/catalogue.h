@@ -56,6 +56,15 @@ gboolean catalogue_put(Catalogue *catalogue, const CatalogueRow *row, GError **e
 gboolean catalogue_remove(Catalogue *catalogue, const char *key, GError **error);
 gboolean catalogue_flush(Catalogue *catalogue, GError **error);
 
+/* At most this many keys are given by catalogue_wrong. */
+#define CATALOGUE_WRONG_MAX 100000
+
+/* Notes that the object under the key is not what it should be, whatever the store says of it; its row goes. It is so until
+ * a row is put for the key. */
+gboolean catalogue_add_wrong(Catalogue *catalogue, const char *key, GError **error);
+/* The keys noted (of char *, a set), usually none; the caller unrefs. */
+GHashTable *catalogue_wrong(Catalogue *catalogue, GError **error);
+
 /* Unfinished multipart uploads of ours, to resume them: key, upload id, file's size, mtime and part size. */
 typedef struct {
     char *key, *id;

@@ -25,6 +25,7 @@ struct PlanDecider {
     guint8 *buffer;
     GString *source; /* of the last copy */
     guint64 cold;
+    GHashTable *wrong; /* keys of objects that a verification found damaged */
 };
 
 PlanDecider *plan_decider_new(const S3PlanInput *input, int root_fd, GError **error)
@@ -37,7 +38,11 @@ PlanDecider *plan_decider_new(const S3PlanInput *input, int root_fd, GError **er
         if (!pattern_list_add(rule, TRUE, options->class_rules[i].pattern, error))
             return NULL;
     }
+    g_autoptr(GHashTable) wrong = catalogue_wrong(input->catalogue, error);
+    if (wrong == NULL)
+        return NULL;
     PlanDecider *decider = g_new0(PlanDecider, 1);
+    decider->wrong = g_steal_pointer(&wrong);
     decider->input = input;
     decider->root_fd = root_fd;
     decider->rules = g_steal_pointer(&rules);
@@ -51,6 +56,7 @@ void plan_decider_free(PlanDecider *decider)
     if (decider == NULL)
         return;
     g_ptr_array_unref(decider->rules);
+    g_hash_table_unref(decider->wrong);
     content_hash_clear(&decider->hash);
     hash_free(decider->md5);
     g_free(decider->buffer);
@@ -285,7 +291,9 @@ gboolean plan_decide(PlanDecider *decider, const S3Entry *entry, const StoreObje
         item->have_version = known ? row->version : NULL;
         item->have_size = object->size;
     }
-    if (known) {
+    if (object != NULL && g_hash_table_contains(decider->wrong, entry->key)) {
+        item->reason = plan_reason_damaged; /* whatever it says of itself */
+    } else if (known) {
         if (!decide_known(decider, entry, object, row, item, error))
             return FALSE;
     } else if (object != NULL) {

@@ -13,6 +13,7 @@
 
 const char *const plan_reason_new = "new";
 const char *const plan_reason_size = "size";
+const char *const plan_reason_damaged = "damaged";
 const char *const plan_reason_time = "time";
 const char *const plan_reason_content = "content";
 const char *const plan_reason_etag = "etag";

@@ -29,6 +29,7 @@ S3PlanReader *plan_items_reader_new(PlanItems *items);
 /* Why something is done. */
 extern const char *const plan_reason_new;
 extern const char *const plan_reason_size;
+extern const char *const plan_reason_damaged;
 extern const char *const plan_reason_time;
 extern const char *const plan_reason_content;
 extern const char *const plan_reason_etag;

@@ -185,6 +185,17 @@ gboolean record_other_kind(gboolean encrypted, const Store *store, GError **erro
                      store->url);
 }
 
+gboolean record_check_kind(Store *store, const guint8 *content_key, GError **error)
+{
+    g_autoptr(GPtrArray) roots = tree_list_roots(store, error);
+    if (roots == NULL || roots->len == 0)
+        return roots != NULL;
+    const TreeRoot *newest = g_ptr_array_index(roots, 0);
+    g_autoptr(GError) local = NULL;
+    g_autoptr(TreeReader) reader = tree_reader_open(store, newest->key, content_key, &local);
+    return reader != NULL || !is_other_kind(local, FALSE, content_key, store, error);
+}
+
 gboolean record_rebuild(Catalogue *catalogue, Store *store, const guint8 *content_key, GError **error)
 {
     g_autoptr(GPtrArray) roots = tree_list_roots(store, error);

@@ -13,6 +13,9 @@ gboolean record_tree(S3Run *run, S3Plan *plan, const ScanStats *scan, TreeWriter
 /* FALSE with INVALID, which says that the place holds a copy of the other kind: an encrypted one, or a plain one. */
 gboolean record_other_kind(gboolean encrypted, const Store *store, GError **error);
 
+/* The same of a place whose catalogue does not say which kind it is: the newest root is asked. */
+gboolean record_check_kind(Store *store, const guint8 *content_key, GError **error);
+
 /* Fills an empty catalogue with what the newest root says, so that not each object has to be looked at. A damaged one
  * is no error; one that is of the other kind (encrypted without a key, plain with one) is INVALID. */
 gboolean record_rebuild(Catalogue *catalogue, Store *store, const guint8 *content_key, GError **error);

@@ -297,6 +297,7 @@ static gboolean change_objects(Sync *sync, GError **error)
     S3Run *run = &sync->run;
     if (!catalogue_begin_run(sync->catalogue, error) || !new_generation(sync, error) || !choose_trash(sync, error))
         return FALSE;
+    run->kept = counts->kept;
     s3run_stage(run, "s3-sync", counts->uploads + counts->checks + counts->touches + counts->copies + counts->deletes,
                 counts->upload_bytes + counts->copy_bytes);
     return transfer_run(run, sync->plan, error) && s3run_check_refused(run, error) &&
@@ -371,7 +372,9 @@ static gboolean check_kind(Sync *sync, GError **error)
 {
     g_autofree char *was = catalogue_get_value(sync->catalogue, "kind", NULL);
     g_autofree char *is = kind_of(sync->run.content_key);
-    return was == NULL || strcmp(was, is) == 0 || record_other_kind(strcmp(was, PLAIN_KIND) != 0, sync->store, error);
+    if (was == NULL) /* a new one was filled from the newest root; another knows it after its first complete run */
+        return sync->fresh || record_check_kind(sync->store, sync->run.content_key, error);
+    return strcmp(was, is) == 0 || record_other_kind(strcmp(was, PLAIN_KIND) != 0, sync->store, error);
 }
 
 static gboolean housekeep(Sync *sync, GError **error)
@@ -383,16 +386,36 @@ static gboolean housekeep(Sync *sync, GError **error)
     return !due || (take_lock(sync, &stale, error) && housekeep_run(&sync->run, error));
 }
 
+/* Notes for the next sync what is wrong. The catalogue may be another run's just now: then it is not noted. */
+static gboolean mark_wrong(Sync *sync)
+{
+    const S3syncOptions *options = sync->options;
+    g_autoptr(GError) local = NULL;
+    if (sync->catalogue == NULL && options->state_dir != NULL)
+        sync->catalogue = place_catalogue(options->state_dir, options->store, sync->prefix, sync->run.content_key,
+                                          &sync->fresh, &sync->unfinished, &local);
+    sync->run.catalogue = sync->catalogue;
+    if (sync->catalogue != NULL && verify_mark(&sync->run, &local))
+        return TRUE;
+    s3run_note(&sync->run, NULL, local != NULL ? local->message : "there is no catalogue to note it in");
+    return FALSE;
+}
+
 static gboolean verify(Sync *sync, gboolean read_back, GError **error)
 {
     S3Run *run = &sync->run;
-    if (!verify_objects(run, read_back, error))
-        return FALSE;
+    gboolean whole = verify_objects(run, read_back, error);
+    /* What was found counts also if the rest could not be looked at. */
+    gboolean marked = run->wrong->len == 0 || mark_wrong(sync);
     guint64 wrong = atomic_load(&run->damaged) + atomic_load(&run->missing);
-    return wrong == 0 || error_set(error, BACKAPP_ERROR_CORRUPT,
-                                   "verification found %" G_GUINT64_FORMAT " damaged or missing objects in %s; each is "
-                                   "named in a warning; the next sync stores them anew",
-                                   wrong, sync->store->url);
+    if (!whole || wrong == 0)
+        return whole;
+    return error_set(error, BACKAPP_ERROR_CORRUPT,
+                     "verification found %" G_GUINT64_FORMAT " damaged or missing objects in %s; each is named in a "
+                     "warning; %s",
+                     wrong, sync->store->url,
+                     marked ? "the next sync stores them anew"
+                            : "they could not be noted for the next sync: verify again when no other run is at work");
 }
 
 /* The plan is made and may be carried out. */
@@ -518,12 +541,6 @@ gboolean s3sync_verify(const S3syncOptions *options, S3syncStats *stats, GError 
     *stats = (S3syncStats){0};
     sync_init(&sync, options, stats);
     gboolean good = open_place(&sync, options->time == 0, error);
-    if (good && options->state_dir != NULL) {
-        /* For the next sync to know what is wrong. Without it (another run has it) it is only told. */
-        sync.catalogue = place_catalogue(options->state_dir, options->store, sync.prefix, sync.run.content_key,
-                                         &sync.fresh, &sync.unfinished, NULL);
-        sync.run.catalogue = sync.catalogue;
-    }
     good = good && verify(&sync, options->read_back, error);
     fill_done(&sync);
     stats->duration = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;

@@ -34,41 +34,22 @@ static void content_clear(Content *content)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Content, content_clear)
 
-/* No file has this size: a row with it asks for an upload. */
-#define WRONG_SIZE G_MAXINT64
-/* So many are remembered; what is wrong beyond that another verification finds. */
-#define WRONG_MAX 100000
-
 static void bad(S3Run *run, atomic_uint_fast64_t *count, const char *path, const char *key, const char *message)
 {
     atomic_fetch_add(count, 1);
     run->sink->warning(run->sink, count == &run->missing ? "missing" : "damaged", path, message);
     g_mutex_lock(&run->lock);
-    if (run->wrong->len < WRONG_MAX)
+    if (run->wrong->len < CATALOGUE_WRONG_MAX)
         g_ptr_array_add(run->wrong, g_strdup(key));
     g_mutex_unlock(&run->lock);
 }
 
-/* Whatever the store says of a damaged object, the next sync is to store it anew, and whole: its parts are not copied.
- */
-static gboolean mark_wrong(S3Run *run, GError **error)
+gboolean verify_mark(S3Run *run, GError **error)
 {
-    for (guint i = 0; i < run->wrong->len && run->catalogue != NULL; i++) {
-        const char *key = g_ptr_array_index(run->wrong, i);
-        g_autoptr(CatalogueRow) row = NULL;
-        int found = catalogue_find(run->catalogue, key, &row, error);
-        if (found < 0)
+    for (guint i = 0; i < run->wrong->len; i++)
+        if (!catalogue_add_wrong(run->catalogue, g_ptr_array_index(run->wrong, i), error))
             return FALSE;
-        if (found == 0)
-            continue;
-        CatalogueRow wrong = *row;
-        wrong.size = WRONG_SIZE;
-        wrong.part_size = wrong.parts_count = 0;
-        wrong.parts = NULL;
-        if (!catalogue_put(run->catalogue, &wrong, error))
-            return FALSE;
-    }
-    return run->catalogue == NULL || catalogue_flush(run->catalogue, error);
+    return run->wrong->len == 0 || catalogue_flush(run->catalogue, error);
 }
 
 static void good(S3Run *run, guint64 size, const char *path)
@@ -268,5 +249,5 @@ gboolean verify_objects(S3Run *run, gboolean read_back, GError **error)
     while (fine && s3run_goes_on(run) && (got = tree_reader_next(reader, &entry, error)) > 0)
         fine = entry.key == NULL || verify_entry(&merge, &entry, error);
     workers_wait(run->workers);
-    return fine && s3run_result(run, error) && got >= 0 && mark_wrong(run, error);
+    return fine && s3run_result(run, error) && got >= 0;
 }
