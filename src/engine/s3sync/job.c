@@ -86,7 +86,8 @@ void s3job_failed(S3Job *job, GError *error)
         s3run_fail(run, error);
         return;
     }
-    s3run_refused(run, job->path[0] != '\0' ? job->path : job->key, error->message);
+    void (*tell)(S3Run *, const char *, const char *) = job->op == S3PLAN_DELETE ? s3run_warn_skipped : s3run_refused;
+    tell(run, job->path[0] != '\0' ? job->path : job->key, error->message);
     g_error_free(error);
     if (!s3job_drop_row(job, &local))
         s3run_fail(run, g_steal_pointer(&local));
@@ -153,7 +154,8 @@ static char *trash_key(const S3Run *run, const char *key)
 gboolean s3job_to_trash(S3Job *job, GError **error)
 {
     S3Run *run = job->run;
-    if (run->trash == NULL || !job->replaces)
+    /* Once: a second attempt may find the new object under the key, and would put it over the old one's copy. */
+    if (run->trash == NULL || !job->replaces || job->trashed)
         return TRUE;
     if (store_class_is_cold(job->have_class)) {
         s3run_note(run, job->path[0] != '\0' ? job->path : job->key,
@@ -183,5 +185,6 @@ gboolean s3job_to_trash(S3Job *job, GError **error)
         return error_set(error, BACKAPP_ERROR_CORRUPT,
                          "the copy of %s in the trash has %" G_GUINT64_FORMAT " bytes, not %" G_GUINT64_FORMAT,
                          job->key, copy->size, old->size);
+    job->trashed = TRUE;
     return TRUE;
 }

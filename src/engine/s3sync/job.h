@@ -35,6 +35,7 @@ typedef struct {
     guint64 have_size;
     char *source, *source_etag, *source_version;
     gboolean replaces; /* there is an object under the key */
+    gboolean trashed;  /* it has a copy in the trash */
 } S3Job;
 
 /* The error of one object's request: what concerns that object alone (INVALID, CONFLICT) is a warning and makes the run

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/human.h"
+#include "fs/facts.h"
 
 #define KEY         ".backapp/lock"
 #define RENEW_S     60
@@ -24,6 +25,7 @@ struct LockObject {
     pthread_mutex_t mutex; /* for what follows */
     pthread_cond_t wake;
     gboolean stop, lost;
+    gint64 renewed; /* when the store last took our sign of life; seconds since the machine began, asleep or not */
 };
 
 /* The ids of this process's locks: one with its pid that is not among them was left by a run that has ended. */
@@ -67,14 +69,6 @@ static void owner_clear(Owner *owner)
     *owner = (Owner){0};
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Owner, owner_clear)
-
-static char *boot_id(void)
-{
-    char *text = NULL;
-    if (!g_file_get_contents("/proc/sys/kernel/random/boot_id", &text, NULL, NULL))
-        return g_strdup("");
-    return g_strchomp(text);
-}
 
 /* When a process began, in ticks since the machine did: with its pid it is never another's. 0: there is no such
  * process, -1: not known. */
@@ -139,9 +133,10 @@ static gboolean is_alive(const Owner *owner)
 {
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
     if (g_str_equal(owner->host, g_get_host_name()) && owner->boot != NULL) {
-        g_autofree char *boot = boot_id();
+        g_autofree char *boot = facts_boot_id();
         /* Another boot id under the same name may be a container or another machine: then only time tells. */
-        gint64 start = g_str_equal(boot, owner->boot) ? process_start(owner->pid) : -1;
+        gboolean same = g_str_equal(boot, owner->boot) && !g_str_equal(boot, "unknown");
+        gint64 start = same ? process_start(owner->pid) : -1;
         if (start == 0 || (start > 0 && owner->process_start > 0 && start != owner->process_start))
             return FALSE;
         if (start > 0 && owner->pid == getpid() && owner->process_start == start)
@@ -171,7 +166,7 @@ gboolean lock_object_look(Store *store, GError **error)
 
 static gboolean write_owner(const LockObject *lock, gboolean if_absent, GError **error)
 {
-    g_autofree char *boot = boot_id();
+    g_autofree char *boot = facts_boot_id();
     json_t *json =
         json_pack("{s:i, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "version", 1, "id", lock->id, "host", g_get_host_name(),
                   "boot", boot, "pid", (json_int_t)getpid(), "processStart", (json_int_t)process_start(getpid()),
@@ -188,18 +183,27 @@ static gboolean write_owner(const LockObject *lock, gboolean if_absent, GError *
     return good;
 }
 
+/* A machine that slept has to notice it. */
+static gint64 seconds_running(void)
+{
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
+    return now.tv_sec;
+}
+
 /* Looks whether the lock is still ours, and renews it. What cannot be asked now is asked again later. */
 static void renew(LockObject *lock)
 {
     g_auto(Owner) owner = {0};
+    gint64 began = seconds_running();
     int got = read_owner(lock->store, &owner, NULL);
-    if (got == 1 && !g_str_equal(owner.id, lock->id)) {
-        pthread_mutex_lock(&lock->mutex);
-        lock->lost = TRUE;
-        pthread_mutex_unlock(&lock->mutex);
-    } else if (got >= 0) {
-        (void)write_owner(lock, FALSE, NULL);
-    }
+    gboolean lost = got == 1 && !g_str_equal(owner.id, lock->id);
+    gboolean renewed = !lost && got >= 0 && write_owner(lock, FALSE, NULL);
+    pthread_mutex_lock(&lock->mutex);
+    lock->lost = lock->lost || lost;
+    if (renewed)
+        lock->renewed = began;
+    pthread_mutex_unlock(&lock->mutex);
 }
 
 static void *renew_thread(void *data)
@@ -285,6 +289,7 @@ LockObject *lock_object_take(Store *store, RunSink *sink, GError **error)
     lock->store = store;
     lock->id = id;
     lock->started = g_get_real_time() / G_USEC_PER_SEC;
+    lock->renewed = seconds_running();
     hold(id, TRUE);
     int got = 0;
     for (guint i = 0; i < TRIES && got == 0; i++)
@@ -305,9 +310,15 @@ gboolean lock_object_check(LockObject *lock, GError **error)
         return TRUE;
     pthread_mutex_lock(&lock->mutex);
     gboolean lost = lock->lost;
+    gboolean old = seconds_running() - lock->renewed >= OLD_S;
     pthread_mutex_unlock(&lock->mutex);
-    return !lost || error_set(error, BACKAPP_ERROR_LOCKED,
-                              "another machine has taken over the lock of %s, so this run stops", lock->store->url);
+    if (lost)
+        return error_set(error, BACKAPP_ERROR_LOCKED,
+                         "another machine has taken over the lock of %s, so this run stops", lock->store->url);
+    return !old || error_set(error, BACKAPP_ERROR_LOCKED,
+                             "the lock of %s could not be renewed for 10 minutes (was this machine asleep, or the line "
+                             "down?), so another machine may be at work there and this run stops: run it again",
+                             lock->store->url);
 }
 
 void lock_object_release(LockObject *lock)
@@ -316,11 +327,15 @@ void lock_object_release(LockObject *lock)
         return;
     pthread_mutex_lock(&lock->mutex);
     lock->stop = TRUE;
-    gboolean lost = lock->lost;
     pthread_cond_signal(&lock->wake);
     pthread_mutex_unlock(&lock->mutex);
     pthread_join(lock->thread, NULL);
-    if (!lost)
+    /* Nobody took it over while it was fresh; else it may be another's, and is not ours to remove. */
+    g_auto(Owner) owner = {0};
+    gboolean ours = lock_object_check(lock, NULL);
+    if (!ours && !lock->lost)
+        ours = read_owner(lock->store, &owner, NULL) == 1 && g_str_equal(owner.id, lock->id);
+    if (ours)
         (void)store_delete(lock->store, KEY, NULL, NULL);
     hold(lock->id, FALSE);
     pthread_cond_destroy(&lock->wake);

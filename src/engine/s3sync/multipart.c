@@ -363,8 +363,7 @@ static gboolean complete(Large *large, GError **error)
     for (guint i = 0; i < large->count; i++)
         parts[i] = (StorePart){.number = i + 1, .etag = large->parts[i].etag, .size = part_length(large, i)};
     g_auto(StoreResult) result = {0};
-    if (!s3job_to_trash(job, error) ||
-        !store_complete(large->run->store, job->key, large->upload, parts, large->count, &how, &result, error) ||
+    if (!store_complete(large->run->store, job->key, large->upload, parts, large->count, &how, &result, error) ||
         !record(large, &result, error))
         return FALSE;
     upload_count(job, atomic_load(&large->sent), atomic_load(&large->saved));
@@ -433,6 +432,11 @@ static void next_step(Large *large)
     }
     if (!done && queue_parts(large, PART_SAME))
         return;
+    /* That the old object cannot be kept says nothing about the upload, which stays for the next run. */
+    if (!done && !s3job_to_trash(large->job, &local)) {
+        end(large, g_steal_pointer(&local));
+        return;
+    }
     if (!done && !complete(large, &local)) {
         failed(large, g_steal_pointer(&local));
         return;

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 
-/* So many objects in a row that a store does not take have one reason. */
-#define REFUSED_MAX 16
+/* So many objects, of which a store takes not one, are not taken for one reason. */
+#define REFUSED_MAX 1000
 
 void s3run_stage(S3Run *run, const char *name, guint64 expected_files, guint64 expected_bytes)
 {
@@ -51,7 +51,7 @@ void s3run_note(S3Run *run, const char *path, const char *message)
 
 static gboolean none_stored(S3Run *run)
 {
-    return atomic_load(&run->uploaded) + atomic_load(&run->copied) + atomic_load(&run->unchanged) == 0;
+    return run->kept + atomic_load(&run->uploaded) + atomic_load(&run->copied) + atomic_load(&run->unchanged) == 0;
 }
 
 void s3run_refused(S3Run *run, const char *path, const char *message)

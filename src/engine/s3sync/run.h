@@ -41,6 +41,7 @@ typedef struct {
     atomic_uint_fast64_t uploaded, uploaded_bytes, copied, deleted, unchanged, saved_bytes, created, changed;
     atomic_uint_fast64_t vanished, unreadable, changed_during_read, skipped;
     atomic_uint_fast64_t verified, damaged, missing;
+    guint64 kept;                 /* objects that the plan leaves as they are */
     atomic_uint_fast64_t refused; /* objects that the store did not take */
     atomic_bool partial;
     atomic_bool failed; /* error is set: nothing more is begun */
@@ -63,10 +64,10 @@ void s3run_warn_skipped(S3Run *run, const char *path, const char *message);
 /* A warning that does not touch the counts. */
 void s3run_note(S3Run *run, const char *path, const char *message);
 
-/* An object that the store did not take: a warning, and the run is partial. If it takes none at all, that ends the run:
- * then it is not about single objects. */
+/* An object that the store did not take: a warning, and the run is partial. If it takes none at all of very many, that
+ * ends the run: then it is not about single objects. */
 void s3run_refused(S3Run *run, const char *path, const char *message);
-/* FALSE if there were such objects, and no object was stored. */
+/* FALSE if there were such objects, and the place has none that it took, now or before. */
 gboolean s3run_check_refused(S3Run *run, GError **error);
 
 /* Keeps the first error that ends the run; takes it. */

@@ -54,6 +54,6 @@ int tree_reader_next(TreeReader *reader, S3Entry *entry, GError **error);
 void tree_reader_free(TreeReader *reader);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TreeReader, tree_reader_free)
 
-/* Removes roots that are older than `before` (never the newest), and blocks that no root names and that were written
+/* Removes roots that were followed by another one before `before` (never the newest), and blocks that no root names and that were written
  * before then. Returns how many through *removed (may be NULL). Needs the destination's lock. */
 gboolean tree_expire(Store *store, gint64 before, const guint8 *content_key, guint64 *removed, GError **error);

@@ -53,7 +53,9 @@ gboolean tree_expire(Store *store, gint64 before, const guint8 *content_key, gui
     g_autoptr(GHashTable) used = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     for (guint i = 0; i < roots->len; i++) {
         const TreeRoot *root = g_ptr_array_index(roots, i);
-        if (i > 0 && root->time < before)
+        /* A point is the present one until the next is made; what that replaced goes later than this. */
+        const TreeRoot *next = i > 0 ? g_ptr_array_index(roots, i - 1) : NULL;
+        if (next != NULL && next->time < before)
             g_ptr_array_add(old, g_strdup(root->key));
         else if (!note_blocks(store, root->key, content_key, used, error))
             return FALSE; /* what it needs is not known: nothing may go */
