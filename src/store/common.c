@@ -98,6 +98,13 @@ GPtrArray *store_uploads_new(void)
     return g_ptr_array_new_with_free_func(upload_free);
 }
 
+void store_errors_fill(GError **errors, guint from, guint count, const GError *why)
+{
+    for (guint i = from; i < count; i++)
+        if (!errors[i])
+            errors[i] = g_error_copy(why);
+}
+
 static int compare_uploads(gconstpointer a, gconstpointer b)
 {
     const StoreUpload *x = *(StoreUpload *const *)a, *y = *(StoreUpload *const *)b;

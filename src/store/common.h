@@ -38,6 +38,8 @@ GArray *store_parts_new(void);
 /* The ETag of an object of parts, "SUM-N", as S3 makes it of theirs: SUM is the MD5 of their MD5s, or, of parts that have
  * a SHA-256, the SHA-256 of those. NULL if the parts' ETags are no such sums. */
 char *store_parts_etag(const StorePart *parts, guint count);
+/* Gives each of the keys `from` to `count` - 1 of a deletion that has no error yet a copy of this one. */
+void store_errors_fill(GError **errors, guint from, guint count, const GError *why);
 /* Sorts uploads by their keys' bytes, then by their start. */
 void store_uploads_sort(GPtrArray *uploads);
 

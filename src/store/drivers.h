@@ -18,7 +18,7 @@ typedef struct {
     int path_style;  /* 1 yes, 0 no, -1 as the provider wants it */
     const char *sse; /* "AES256" or "aws:kms"; NULL: none asked for */
     const char *sse_kms_key;
-    guint connections;        /* at most this many at once; 0: 64 */
+    guint connections;        /* idle connections kept; 0: 64 */
     Rate *rate;               /* may be NULL; must outlive the store */
     const CancelFlag *cancel; /* may be NULL; must outlive the store */
     gboolean debug;

@@ -189,7 +189,7 @@ static gboolean retry_delete(Store *store, const char *key, const char *version,
     }
 }
 
-/* Deletes those keys again that failed with TRANSIENT (all if errors is NULL), and renews their errors. */
+/* Deletes those keys again that failed with TRANSIENT (at first: all), and renews their errors. */
 static gboolean delete_rest(RetryStore *self, const char *const *keys, const char *const *versions, guint count,
                             gboolean first, GError **errors, GError **error)
 {
@@ -207,13 +207,9 @@ static gboolean delete_rest(RetryStore *self, const char *const *keys, const cha
     }
     GError *failure = NULL;
     gboolean good = store_delete_many(self->inner, left, versions ? left_versions : NULL, n, left_errors, &failure);
-    gboolean each = FALSE;
-    for (guint i = 0; i < n; i++)
-        each = each || left_errors[i];
     for (guint i = 0; i < n; i++) {
         g_clear_error(&errors[index[i]]);
-        /* A request that failed as a whole says nothing of each. */
-        errors[index[i]] = left_errors[i] || good || each ? left_errors[i] : g_error_copy(failure);
+        errors[index[i]] = left_errors[i];
     }
     if (failure)
         g_propagate_error(error, failure);

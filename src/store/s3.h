@@ -96,7 +96,7 @@ gint64 s3_time_now(S3Store *s3);
 GPtrArray *s3_headers_new(void);
 void s3_headers_add(GPtrArray *headers, const char *name, const char *value);
 
-/* Headers of how an object is stored: class, type, mtime, encryption, lock; with if_none_match. */
+/* Headers of how an object is stored: class, type, mtime, encryption, lock; not the condition if_absent. */
 void s3_headers_put(const S3Store *s3, GPtrArray *headers, const StorePut *how);
 
 /* A query from a name that is encoded already, and a value that is not; the first begins the query. NULL value: none. */

@@ -15,6 +15,7 @@ typedef struct {
     GError **errors;
     guint indexes[BATCH]; /* into keys */
     guint count;
+    guint first;         /* in indexes, of those that are not known to be deleted if it ends now */
     GHashTable *by_name; /* key and version: index + 1; made when the first error comes */
     char *key, *version, *code, *message;
 } Batch;
@@ -164,11 +165,13 @@ static gboolean delete_singly(Batch *batch, GError *why, GError **error)
 {
     for (guint i = 0; i < batch->count; i++) {
         guint index = batch->indexes[i];
+        batch->first = i;
         if (s3_delete_one(&batch->s3->store, batch->keys[index], version_of(batch, index), &batch->errors[index]))
             continue;
         if (error_is(batch->errors[index], BACKAPP_ERROR_CANCELLED)) {
             g_error_free(why);
-            return cancel_check(batch->s3->cancel, error);
+            g_propagate_error(error, g_error_copy(batch->errors[index]));
+            return FALSE;
         }
         if (i == 0 && error_is(batch->errors[index], BACKAPP_ERROR_DENIED)) {
             g_clear_error(&batch->errors[index]);
@@ -191,6 +194,16 @@ static gboolean delete_batch(Batch *batch, const GString *document, GError **err
     return FALSE;
 }
 
+/* Ends early: nothing is known of the rest of this batch and of the keys from `next` on. Takes `why`. Returns FALSE. */
+static gboolean give_up(Batch *batch, guint next, guint count, GError *why, GError **error)
+{
+    for (guint i = batch->first; i < batch->count; i++)
+        store_errors_fill(batch->errors, batch->indexes[i], batch->indexes[i] + 1, why);
+    store_errors_fill(batch->errors, next, count, why);
+    g_propagate_error(error, why);
+    return FALSE;
+}
+
 gboolean s3_delete_many(Store *store, const char *const *keys, const char *const *versions, guint count,
                         GError **errors, GError **error)
 {
@@ -200,18 +213,19 @@ gboolean s3_delete_many(Store *store, const char *const *keys, const char *const
     *batch = (Batch){.s3 = s3, .keys = keys, .versions = versions, .errors = errors};
     g_autoptr(GString) document = g_string_new(NULL);
     for (guint done = 0; done < count;) {
-        batch->count = 0;
+        batch->count = batch->first = 0;
         g_string_assign(document, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
         for (; done < count && batch->count < BATCH; done++) {
             if (at_once && add_object(batch, document, done))
                 continue;
             (void)s3_delete_one(store, keys[done], versions ? versions[done] : NULL, &errors[done]);
             if (error_is(errors[done], BACKAPP_ERROR_CANCELLED))
-                return cancel_check(s3->cancel, error);
+                return give_up(batch, done, count, g_error_copy(errors[done]), error);
         }
         g_string_append(document, "</Delete>");
-        if (batch->count > 0 && !delete_batch(batch, document, error))
-            return FALSE;
+        GError *why = NULL;
+        if (batch->count > 0 && !delete_batch(batch, document, &why))
+            return give_up(batch, done, count, why, error);
     }
     for (guint i = 0; i < count; i++)
         if (errors[i])

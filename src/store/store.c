@@ -189,10 +189,18 @@ static void delete_each(Store *store, const char *const *keys, const char *const
         (void)store->ops->delete_one(store, keys[i], versions ? versions[i] : NULL, &errors[i]);
         if (!error_is(errors[i], BACKAPP_ERROR_CANCELLED))
             continue;
-        for (guint rest = i + 1; rest < count; rest++)
-            errors[rest] = g_error_copy(errors[i]);
+        store_errors_fill(errors, i + 1, count, errors[i]);
         return;
     }
+}
+
+/* A deletion that ended before a key was tried failed for all of them: no key without an error may pass for deleted. */
+static void fail_untried(guint count, GError **errors, const GError *whole)
+{
+    for (guint i = 0; i < count; i++)
+        if (errors[i])
+            return;
+    store_errors_fill(errors, 0, count, whole);
 }
 
 /* Sets the error of many deletions: how many failed, and the first's. */
@@ -218,18 +226,22 @@ static gboolean summarize(const char *const *keys, guint count, GError **errors,
 gboolean store_delete_many(Store *store, const char *const *keys, const char *const *versions, guint count,
                            GError **errors, GError **error)
 {
-    for (guint i = 0; i < count; i++)
-        if (!check_version(store, keys[i], versions ? versions[i] : NULL, error))
-            return FALSE;
     if (count == 0)
         return TRUE;
     g_autofree GError **own = errors ? NULL : g_new0(GError *, count);
     GError **each = errors ? errors : own;
     g_autoptr(GError) whole = NULL;
-    if (store->ops->delete_many)
+    gboolean valid = TRUE;
+    for (guint i = 0; valid && i < count; i++)
+        valid = check_version(store, keys[i], versions ? versions[i] : NULL, &whole);
+    if (!valid)
+        store_errors_fill(each, 0, count, whole);
+    else if (store->ops->delete_many)
         (void)store->ops->delete_many(store, keys, versions, count, each, &whole);
     else
         delete_each(store, keys, versions, count, each);
+    if (whole)
+        fail_untried(count, each, whole);
     gboolean good = summarize(keys, count, each, whole ? NULL : error) && !whole;
     if (whole)
         g_propagate_error(error, g_steal_pointer(&whole));

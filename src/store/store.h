@@ -25,7 +25,7 @@ typedef enum {
     STORE_CLASSES = 1 << 5,  /* storage classes */
     STORE_METADATA = 1 << 6, /* user metadata beside the bytes */
     STORE_PRESIGN = 1 << 7,
-    STORE_IF_MATCH = 1 << 8, /* put with if_none_match */
+    STORE_IF_MATCH = 1 << 8, /* put with if_absent */
     STORE_THAW = 1 << 9,
 } StoreCan;
 
@@ -63,7 +63,7 @@ typedef struct {
 typedef struct {
     const char *storage_class; /* NULL: the store's default */
     const char *content_type;  /* NULL: application/octet-stream */
-    const char *mtime;         /* user metadata mtime: seconds since 1970, a dot, nine digits */
+    const char *mtime;         /* user metadata: seconds since 1970, trailing zeros dropped as by rclone */
     gboolean if_absent;        /* CONFLICT if there is an object (only with STORE_IF_MATCH) */
     const char *lock_mode;     /* "GOVERNANCE" or "COMPLIANCE" */
     gint64 lock_until;         /* seconds since 1970 */
@@ -162,7 +162,8 @@ const char *store_request_name(StoreRequest kind);
  * Each is documented at its store_* function. A driver may rely on what store_* have seen to: keys are valid; put, copy,
  * begin and complete get a `how` and a zeroed `result`, delete_many gets `errors` (never NULL); what `can` excludes
  * (versions, conditions, locks, classes) is not asked for; text for headers holds no control characters; a copy is at
- * most max_put. `free` frees the structure and its url. */
+ * most max_put. A delete_many that ends early gives an error to every key that is not known to be deleted, or to none if
+ * it deleted nothing. `free` frees the structure and its url. */
 typedef struct {
     const char *name; /* "local", "memory", "s3", or a wrapper's */
     gboolean (*put)(Store *store, const char *key, const StoreBody *body, const StorePut *how, StoreResult *result,
@@ -233,8 +234,9 @@ StoreList *store_list(Store *store, const char *prefix, const char *start_after,
 /* Deletes; an object that is not there is no error. With a version: that version for good. */
 gboolean store_delete(Store *store, const char *key, const char *version, GError **error);
 /* Deletes up to any number of keys (versions may be NULL; its entries too). errors (count of them, zeroed, or NULL) gets
- * one for each key that failed; the caller frees them. FALSE if any failed, with how many and the first one's error.
- * Stores without such a request delete one by one. */
+ * one for each key that is not known to be deleted, tried or not; the caller frees them. After FALSE, NULL means deleted.
+ * FALSE if any failed, with how many and the first one's error, or what ended it early. Stores without such a request
+ * delete one by one. */
 gboolean store_delete_many(Store *store, const char *const *keys, const char *const *versions, guint count,
                            GError **errors, GError **error);
 /* Copies inside the store, by parts if it is larger than max_put; `how` is said anew (nothing is taken over from the source). */

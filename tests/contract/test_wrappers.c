@@ -356,6 +356,70 @@ static void test_deleting_many_tries_the_failed_ones_again(void **state)
     }
 }
 
+/* Breaks off behind the first key, as a server does that fails in the middle. */
+static gboolean delete_first(Store *store, const char *const *keys, const char *const *versions, guint count,
+                             GError **errors, GError **error)
+{
+    (void)store->ops->delete_one(store, keys[0], NULL, &errors[0]);
+    for (guint i = 1; i < count; i++)
+        errors[i] = g_error_new(BACKAPP_ERROR, BACKAPP_ERROR_DENIED, "not tried");
+    return error_set(error, BACKAPP_ERROR_DENIED, "broken off");
+}
+
+static gboolean delete_nothing(Store *store, const char *const *keys, const char *const *versions, guint count,
+                               GError **errors, GError **error)
+{
+    return error_set(error, BACKAPP_ERROR_DENIED, "nothing was deleted");
+}
+
+/* A key without an error is taken for deleted: so no other may be without one, whatever ended the deletion. */
+static void test_keys_that_were_not_tried_have_errors(void **state)
+{
+    static const char *const names[] = {"", "prefix", "breaker", "retry"};
+    const char *const keys[] = {"a", "b", "c"};
+    for (guint at = 0; at < 2 * G_N_ELEMENTS(names); at++) {
+        const char *name = names[at / 2];
+        Store *store = store_memory_new();
+        for (guint i = 0; i < 3; i++)
+            assert_true(put(store, keys[i], "x", NULL, NULL));
+        StoreOps hooked = *store->ops;
+        hooked.delete_many = at % 2 ? delete_first : delete_nothing;
+        store->ops = &hooked;
+        store = !strcmp(name, "prefix")    ? store_prefix_new(store, "")
+                : !strcmp(name, "breaker") ? store_breaker_new(store, 9, 1)
+                : !strcmp(name, "retry")   ? store_retry_new(store, &quick, NULL)
+                                           : store;
+        GError *errors[3] = {0};
+        g_autoptr(GError) error = NULL;
+        assert_false(store_delete_many(store, keys, NULL, 3, errors, &error));
+        assert_true(error_is(error, BACKAPP_ERROR_DENIED));
+        for (guint i = 0; i < 3; i++) {
+            g_autoptr(StoreObject) object = store_head(store, keys[i], NULL, NULL);
+            assert_int_equal(errors[i] != NULL, object != NULL);
+            assert_int_equal(object != NULL, i > 0 || at % 2 == 0);
+            g_clear_error(&errors[i]);
+        }
+        store_free(store);
+    }
+}
+
+static void test_refused_deletions_have_errors(void **state)
+{
+    Store *memory = store_memory_new();
+    g_autoptr(Store) store = store_breaker_new(memory, 1, 3600000);
+    const char *const keys[] = {"a", "b"};
+    const char *const wrong[] = {"a", ""};
+    GError *errors[4] = {0};
+    assert_false(store_delete_many(store, wrong, NULL, 2, errors, NULL));
+    store_memory_fail_next(memory, STORE_REQUEST_PUT, BACKAPP_ERROR_TRANSIENT, 1, FALSE);
+    assert_false(put(store, "k", "x", NULL, NULL));
+    assert_false(store_delete_many(store, keys, NULL, 2, errors + 2, NULL));
+    for (guint i = 0; i < 4; i++) {
+        assert_true(error_is(errors[i], i < 2 ? BACKAPP_ERROR_INVALID : BACKAPP_ERROR_TRANSIENT));
+        g_clear_error(&errors[i]);
+    }
+}
+
 static void test_a_breaker_opens_and_closes(void **state)
 {
     Store *memory = store_memory_new();
@@ -523,6 +587,8 @@ int main(void)
         RETRY_TEST(test_a_completion_whose_answer_was_lost),
         RETRY_TEST(test_a_list_goes_on_behind_what_arrived),
         RETRY_TEST(test_deleting_many_tries_the_failed_ones_again),
+        cmocka_unit_test(test_keys_that_were_not_tried_have_errors),
+        cmocka_unit_test(test_refused_deletions_have_errors),
         cmocka_unit_test(test_a_breaker_opens_and_closes),
         cmocka_unit_test(test_answers_close_a_breaker),
         cmocka_unit_test(test_being_stopped_says_nothing_to_a_breaker),

@@ -161,6 +161,23 @@ static void delete_some(const Call *call)
         printf("ok\n");
 }
 
+/* Deletes many keys in one call: which of them have an error. */
+static void delete_each(const Call *call)
+{
+    guint count = call->count - 1, failed = 0, first = 0;
+    g_autofree GError **errors = g_new0(GError *, count + 1);
+    GError *error = NULL;
+    gboolean good = store_delete_many(call->store, (const char *const *)call->words + 1, NULL, count, errors, &error);
+    for (guint i = count; i-- > 0;) {
+        failed += errors[i] != NULL;
+        first = errors[i] ? i : first;
+        g_clear_error(&errors[i]);
+    }
+    printf("failed=%u first=%s ", failed, failed > 0 ? word(call, first + 1) : "-");
+    if (said(good, &error))
+        printf("ok\n");
+}
+
 static void copy(const Call *call)
 {
     StoreSource source = {.key = word(call, 1), .if_match = named(call, "match"), .size = number(named(call, "of"))};
@@ -278,6 +295,7 @@ static void perform(Store *store, const char *command)
         {"head", head},
         {"list", list},
         {"delete", delete_some},
+        {"delete-each", delete_each},
         {"copy", copy},
         {"multipart", multipart},
         {"facts", facts},

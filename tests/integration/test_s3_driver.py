@@ -434,6 +434,22 @@ def test_many_pages():
         assert proxy.counts()["DeleteObjects"] == 3, proxy.counts()
 
 
+def test_deletions_that_break_off():
+    """Each key that was not deleted has an error: of the request that failed, and of those that were not sent any more."""
+    keys = [f"k{number:04}" for number in range(2500)]
+    with S3Double() as double, FaultProxy(double.endpoint) as proxy:
+        options = ("--bucket", double.new_bucket(), "--endpoint", proxy.endpoint)
+        command = "delete-each " + " ".join(keys)
+        expect(probe(double.env(), *options, command), "failed=0 first=- ok")
+        for rule, code in ((internal_error(kind="DeleteObjects", nth=2), "TRANSIENT"),
+                           (Rule("status", kind="DeleteObjects", nth=2, status=200, body="log in"), "CORRUPT")):
+            proxy.replace(rule)
+            expect(probe(double.env(), *options, command), f"failed=1500 first=k1000 {code} ")
+        # One by one where the request for many is denied: so is the first, then none is tried.
+        proxy.replace(Rule("status", kind=["DeleteObjects", "DeleteObject"], skip=1, status=403, code="AccessDenied"))
+        expect(probe(double.env(), *options, command), "failed=1500 first=k1000 DENIED ")
+
+
 def items(lines):
     """The lines of a test of a store: {check: (state, message)}."""
     return {line.split(" ")[0]: tuple(line.split(" ", 2)[1:]) for line in lines}
