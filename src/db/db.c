@@ -77,10 +77,13 @@ static gboolean run_pragma(Db *db, const char *sql, GError **error)
     return code == SQLITE_OK || fail(db, code, "set up", error);
 }
 
-/* SQLite makes files with mode 0644: it is made before, so that the names in it stay private. */
+/* SQLite makes files with mode 0644: it is made before, so that the names in it stay private. One that is there is not
+ * opened: to close it again would drop the locks that other connections of this process have on it. */
 static gboolean make_file(const char *path, GError **error)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 && errno == EEXIST)
+        return TRUE;
     if (fd < 0)
         return error_set_errno(error, errno, "cannot open the database %s", path);
     (void)close(fd); /* nothing was written */

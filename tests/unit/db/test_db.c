@@ -104,6 +104,26 @@ static void test_an_exclusive_one_is_alone(void **state)
     db = open_db(scratch, &EXCLUSIVE);
 }
 
+/* As another process sees it: what is locked there. */
+static int look_for_locks(Scratch *scratch)
+{
+    AutoFd fd = openat(scratch->fd, "db", O_RDWR | O_CLOEXEC);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    CHECK(fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0);
+    CHECK(lock.l_type != F_UNLCK);
+    return 0;
+}
+
+static void test_opening_again_leaves_the_locks(void **state)
+{
+    Scratch *scratch = *state;
+    g_autofree char *path = db_path(scratch);
+    g_autoptr(Db) db = open_db(scratch, &EXCLUSIVE);
+    RUN_CHILD(look_for_locks, scratch);
+    assert_null(db_open(path, &EXCLUSIVE, NULL));
+    RUN_CHILD(look_for_locks, scratch);
+}
+
 static void test_the_file_is_private(void **state)
 {
     Scratch *scratch = *state;
@@ -187,6 +207,7 @@ int main(void)
         SCRATCH_TEST(test_a_statement_forgets_its_parameters),
         SCRATCH_TEST(test_a_transaction_is_whole_or_not),
         SCRATCH_TEST(test_an_exclusive_one_is_alone),
+        SCRATCH_TEST(test_opening_again_leaves_the_locks),
         SCRATCH_TEST(test_the_file_is_private),
         SCRATCH_TEST(test_damage_is_named),
         SCRATCH_TEST(test_a_check_finds_a_broken_page),
