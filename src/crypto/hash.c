@@ -1,11 +1,11 @@
 #include "crypto/hash.h"
 
 #include "base/error.h"
-
-#include <openssl/evp.h>
+#include "crypto/algorithms.h"
 
 struct Hash {
-    EVP_MD *algorithm;
+    const EVP_MD *algorithm;
+    EVP_MD *fetched; /* the same, if it has to be freed */
     EVP_MD_CTX *context;
 };
 
@@ -15,8 +15,7 @@ static void require(gboolean worked)
         g_error("hashing does not work: no memory, or the OpenSSL installation is broken");
 }
 
-/* Takes the algorithm. It is fetched once: looking it up at every file would cost more than hashing a small one. */
-static Hash *hash_of(EVP_MD *algorithm, int bytes)
+static Hash *hash_of(const EVP_MD *algorithm, int bytes)
 {
     require(algorithm && EVP_MD_get_size(algorithm) == bytes);
     Hash *hash = g_new0(Hash, 1);
@@ -29,7 +28,7 @@ static Hash *hash_of(EVP_MD *algorithm, int bytes)
 
 Hash *hash_new(void)
 {
-    return hash_of(EVP_MD_fetch(NULL, "SHA256", NULL), HASH_BYTES);
+    return hash_of(algorithms_sha256(), HASH_BYTES);
 }
 
 Hash *hash_new_md5(GError **error)
@@ -39,7 +38,9 @@ Hash *hash_new_md5(GError **error)
         error_set(error, BACKAPP_ERROR_INVALID, "MD5 is switched off by this system's cryptography policy");
         return NULL;
     }
-    return hash_of(algorithm, HASH_MD5_BYTES);
+    Hash *hash = hash_of(algorithm, HASH_MD5_BYTES);
+    hash->fetched = algorithm;
+    return hash;
 }
 
 void hash_update(Hash *hash, const void *data, gsize length)
@@ -64,6 +65,6 @@ void hash_free(Hash *hash)
     if (!hash)
         return;
     EVP_MD_CTX_free(hash->context);
-    EVP_MD_free(hash->algorithm);
+    EVP_MD_free(hash->fetched);
     g_free(hash);
 }
