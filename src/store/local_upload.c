@@ -91,6 +91,21 @@ static gboolean open_upload(LocalStore *self, const char *key, const char *id, U
     return FALSE;
 }
 
+/* Writes what an upload is for into its new directory. FALSE leaves none. */
+static gboolean write_upload(LocalStore *self, const char *id, const char *key, const char *text, GError **error)
+{
+    if (mkdirat(self->uploads_fd, id, LOCAL_DIR_MODE) != 0)
+        return local_failed(self, errno, "begin an upload of", key, error);
+    g_auto(AutoFd) fd = openat(self->uploads_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    gboolean good = fd >= 0 ? atomic_write(fd, INFO, text, strlen(text), LOCAL_FILE_MODE, error) &&
+                                  dir_sync(self->uploads_fd, self->directory, error)
+                            : local_failed(self, errno, "begin an upload of", key, error);
+    /* Without its description nobody would find it again to abort it. */
+    if (!good)
+        (void)remove_tree(self->uploads_fd, id, FALSE, NULL, NULL);
+    return good;
+}
+
 char *local_begin(Store *store, const char *key, const StorePut *how, GError **error)
 {
     LocalStore *self = (LocalStore *)store;
@@ -106,19 +121,7 @@ char *local_begin(Store *store, const char *key, const StorePut *how, GError **e
     facts.etag = g_strdup_printf("%" G_GINT64_FORMAT, g_get_real_time() / G_USEC_PER_SEC);
     g_autofree char *lines = local_facts_encode(&facts, VERSION);
     g_autofree char *text = g_strconcat(lines, "key=", key, NULL);
-    if (mkdirat(self->uploads_fd, id, LOCAL_DIR_MODE) != 0) {
-        local_failed(self, errno, "begin an upload of", key, error);
-        return NULL;
-    }
-    g_auto(AutoFd) fd = openat(self->uploads_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) {
-        local_failed(self, errno, "begin an upload of", key, error);
-        return NULL;
-    }
-    if (!atomic_write(fd, INFO, text, strlen(text), LOCAL_FILE_MODE, error) ||
-        !dir_sync(self->uploads_fd, self->directory, error))
-        return NULL;
-    return g_steal_pointer(&id);
+    return write_upload(self, id, key, text, error) ? g_steal_pointer(&id) : NULL;
 }
 
 /* The number and ETag that a part's file name says. */

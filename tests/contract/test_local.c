@@ -185,6 +185,28 @@ static gboolean was_synced(Scratch *scratch, const char *path)
     return FALSE;
 }
 
+/* Nothing would ever find it again. */
+static void test_an_upload_that_did_not_begin_leaves_nothing(void **state)
+{
+    Scratch *scratch = *state;
+    g_autoptr(Store) store = open_local(scratch);
+    g_autofree char *other = store_begin(store, "other", NULL, NULL);
+    assert_non_null(other);
+    struct rlimit before;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    struct rlimit nothing = {0, before.rlim_max};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &nothing), 0);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *upload = store_begin(store, "k", NULL, &error);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, handler);
+    assert_null(upload);
+    assert_non_null(error);
+    g_auto(AutoFd) uploads = dir_open(scratch->fd, ".backapp-store/uploads", NULL);
+    assert_int_equal(count_names(uploads), 1);
+}
+
 static void test_all_is_durable_before_it_is_seen(void **state)
 {
     Scratch *scratch = *state;
@@ -531,6 +553,7 @@ int main(void)
         SCRATCH_TEST(test_names_that_nobody_writes_are_no_objects),
         SCRATCH_TEST(test_deep_folders_take_few_descriptors),
         SCRATCH_TEST(test_a_part_that_was_replaced_takes_no_space),
+        SCRATCH_TEST(test_an_upload_that_did_not_begin_leaves_nothing),
         SCRATCH_TEST(test_all_is_durable_before_it_is_seen),
         SCRATCH_TEST(test_a_file_makes_way_for_a_directory),
         SCRATCH_TEST(test_symlinks_are_not_followed),
