@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-/* More than any file that a person keeps. */
-#define MAX_FILE     (1024 * 1024)
 #define MAX_PROFILES 10000
 
 struct S3Profiles {
@@ -146,7 +144,7 @@ static gboolean parse(S3Profiles *profiles, char *text, gsize length, gboolean c
 gboolean s3_profiles_add(S3Profiles *profiles, const char *text, gsize length, gboolean config, const char *file,
                          GError **error)
 {
-    if (length > MAX_FILE)
+    if (length > S3_FILE_MAX)
         return error_set(error, BACKAPP_ERROR_INVALID, "%s is longer than 1 MiB", file);
     if (memchr(text, '\0', length))
         return error_set(error, BACKAPP_ERROR_INVALID, "%s is not a text file", file);

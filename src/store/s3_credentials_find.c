@@ -1,6 +1,7 @@
 #include "store/s3_credentials_private.h"
 
 #include "base/error.h"
+#include "crypto/secret.h"
 
 #include <errno.h>
 #include <string.h>
@@ -78,18 +79,15 @@ static void tried(Search *search, const char *format, ...)
 
 static gboolean read_file(Search *search, const char *path, gboolean config, GError **error)
 {
-    g_autofree char *text = NULL;
     g_autoptr(GError) local = NULL;
-    gsize length;
-    if (g_file_get_contents(path, &text, &length, &local)) {
-        gboolean good = s3_profiles_add(search->profiles, text, length, config, path, error);
-        s3_secret_free(g_steal_pointer(&text));
-        return good;
-    }
-    if (!g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT) &&
-        !g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOTDIR))
+    char *text = g_malloc(S3_FILE_MAX + 1);
+    gssize length = s3_read_small(path, "the profiles", text, S3_FILE_MAX + 1, &local);
+    gboolean good = length < 0 || s3_profiles_add(search->profiles, text, (gsize)length, config, path, error);
+    secret_wipe(text, S3_FILE_MAX + 1);
+    g_free(text);
+    if (local && !error_is(local, BACKAPP_ERROR_NOT_FOUND))
         tried(search, "%s", local->message);
-    return TRUE;
+    return good;
 }
 
 static char *file_path(const char *variable, const char *name)

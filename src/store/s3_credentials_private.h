@@ -89,6 +89,14 @@ S3Keys *s3_machine_fetch(const S3Source *source, HttpClient *client, GError **er
 S3Keys *s3_keys_from_json(const char *text, gsize length, GError **error);
 S3Keys *s3_keys_from_xml(const char *text, gsize length, GError **error);
 
+/* The longest shared file: more than any that a person keeps. */
+#define S3_FILE_MAX (1024 * 1024)
+
+/* Reads a small file (a regular one, or the null device), at most `size` bytes of it: ask for one more than may be, and
+ * a longer one shows. `what` is for messages ("the token"). Returns the length; -1 with an error, NOT_FOUND if it is not
+ * there. */
+gssize s3_read_small(const char *path, const char *what, char *buffer, gsize size, GError **error);
+
 /* A token that lies in a file, without the line end; at most 64 KiB. The caller frees with s3_secret_free. */
 char *s3_read_token(const char *path, GError **error);
 

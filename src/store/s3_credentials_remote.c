@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define MAX_TOKEN    (64 * 1024)
@@ -17,12 +18,23 @@
 /* Long enough for the two requests behind it. */
 #define TOKEN_TTL_S 300
 
-/* Reads a small file; the buffer has room for one byte more, so that a longer file shows. */
-static gssize read_small(const char *path, char *buffer, gsize size, GError **error)
+/* Another device or a pipe could give bytes without end, or keep us waiting. */
+static gboolean is_readable_kind(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)));
+}
+
+gssize s3_read_small(const char *path, const char *what, char *buffer, gsize size, GError **error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
-        error_set_errno(error, errno, "cannot read the token in %s", path);
+        error_set_errno(error, errno == ENOTDIR ? ENOENT : errno, "cannot read %s in %s", what, path);
+        return -1;
+    }
+    if (!is_readable_kind(fd)) {
+        error_set(error, BACKAPP_ERROR_INVALID, "cannot read %s in %s: it is not a regular file", what, path);
+        (void)close(fd);
         return -1;
     }
     gsize length = 0;
@@ -35,7 +47,7 @@ static gssize read_small(const char *path, char *buffer, gsize size, GError **er
             length += (gsize)got;
     }
     if (got < 0)
-        error_set_errno(error, errno, "cannot read the token in %s", path);
+        error_set_errno(error, errno, "cannot read %s in %s", what, path);
     /* It was only read. */
     (void)close(fd);
     return got < 0 ? -1 : (gssize)length;
@@ -53,7 +65,7 @@ char *s3_read_token(const char *path, GError **error)
 {
     gsize size = MAX_TOKEN + 2;
     char *text = g_malloc0(size);
-    gssize length = read_small(path, text, size - 1, error);
+    gssize length = s3_read_small(path, "the token", text, size - 1, error);
     if (length >= 0) {
         g_strstrip(text);
         if (length > MAX_TOKEN || *text == '\0' || !is_token(text)) {

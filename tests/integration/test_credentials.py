@@ -141,6 +141,19 @@ def bad_files_are_refused_without_their_secrets():
 
 
 @case
+def files_without_an_end_are_not_read():
+    pipe = home / 'pipe'
+    os.mkfifo(pipe)
+    for path in (pipe, '/dev/zero', home):
+        answer, = probe('get', env={'AWS_SHARED_CREDENTIALS_FILE': str(path)})
+        expect_error(answer, 'DENIED', 'no credentials for S3', f'the profiles in {path}: it is not a regular file')
+    with open(home / 'long', 'wb') as out:
+        out.truncate((1 << 20) + 1)
+    answer, = probe('get', env={'AWS_CONFIG_FILE': str(home / 'long')})
+    expect_error(answer, 'INVALID', 'longer than 1 MiB')
+
+
+@case
 def what_cannot_work_says_why():
     files(config='[profile program]\ncredential_process = /bin/rm -rf /\n[profile login]\nsso_session = x\n'
                  '[profile code]\nrole_arn = r\nmfa_serial = m\nsource_profile = code\n'
