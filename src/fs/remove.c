@@ -193,3 +193,63 @@ gboolean remove_tree(int dir_fd, const char *name, gboolean keep_top, const Canc
     g_array_set_clear_func(levels, level_clear);
     return push(levels, dir_fd, name, &above, cancel, error) && empty_levels(levels, dir_fd, keep_top, cancel, error);
 }
+
+/* Enters a directory to count what is in it, if that is one and can be read. */
+static gboolean look_into(GArray *levels, int dir_fd, const char *name, const FileMeta *above, const CancelFlag *cancel,
+                          GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_auto(AutoFd) fd = open_here(dir_fd, name);
+    Level level = {.fd = -1};
+    if (fd < 0 || !meta_read(fd, "", &level.meta, NULL) || level.meta.dev != above->dev ||
+        level.meta.mount != above->mount)
+        return TRUE;
+    if (!dir_names_read(fd, &level.names, cancel, &local)) {
+        if (!error_is(local, BACKAPP_ERROR_CANCELLED))
+            return TRUE;
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    level.fd = fd_steal(&fd);
+    level.name = g_strdup(name);
+    if (levels->len >= OPEN_LEVELS)
+        fd_clear(&top(levels)->fd);
+    g_array_append_val(levels, level);
+    return TRUE;
+}
+
+static gboolean count_next(GArray *levels, const CancelFlag *cancel, guint64 *entries, GError **error)
+{
+    Level *level = top(levels);
+    guint i = level->next++;
+    guint8 type = dir_names_type(&level->names, i);
+    FileMeta above = level->meta;
+    ++*entries;
+    return (type != DT_DIR && type != DT_UNKNOWN) ||
+           look_into(levels, level->fd, dir_names_get(&level->names, i), &above, cancel, error);
+}
+
+gboolean remove_count(int dir_fd, const char *name, const CancelFlag *cancel, guint64 *entries, GError **error)
+{
+    FileMeta meta, above;
+    *entries = 0;
+    if (!meta_read(dir_fd, name, &meta, NULL) || !meta_read(dir_fd, "", &above, NULL))
+        return errno == ENOENT || error_set_errno(error, errno, "cannot look at %s", name);
+    *entries = 1;
+    g_autoptr(GArray) levels = g_array_new(FALSE, FALSE, sizeof(Level));
+    g_array_set_clear_func(levels, level_clear);
+    if (S_ISDIR(meta.mode) && !look_into(levels, dir_fd, name, &above, cancel, error))
+        return FALSE;
+    while (levels->len > 0) {
+        const Level *level = top(levels);
+        gboolean more = level->next < dir_names_count(&level->names);
+        if (!cancel_check(cancel, error) || (more && !count_next(levels, cancel, entries, error)))
+            return FALSE;
+        if (more)
+            continue;
+        if (levels->len > 1 && !reopen_above(levels, error))
+            return FALSE;
+        g_array_set_size(levels, levels->len - 1);
+    }
+    return TRUE;
+}

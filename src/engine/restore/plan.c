@@ -5,6 +5,7 @@
 #include "engine/restore/existing.h"
 #include "engine/s3sync/names.h"
 #include "fs/dir.h"
+#include "fs/remove.h"
 #include "fs/spool.h"
 
 #include <fcntl.h>
@@ -92,7 +93,7 @@ static void show(const Maker *maker, const RestoreItem *item)
                      .kind = meta_kind(item->entry.meta.mode),
                      .path = item->entry.path,
                      .bytes = item->op == RESTORE_FILE ? item->entry.meta.size : 0,
-                     .files = item->op == RESTORE_DELETE ? 1 : 0};
+                     .files = item->entries};
     sink->item(sink, &shown);
 }
 
@@ -138,6 +139,16 @@ static GPtrArray *sort_paths(const char *const *paths)
     return sorted;
 }
 
+/* Counts what goes with `name`, which is not in the point. */
+static gboolean count_deletes(Maker *maker, int dir_fd, const char *name, guint64 *entries, GError **error)
+{
+    if (!remove_count(dir_fd, name, maker->run->options->cancel, entries, error))
+        return FALSE;
+    maker->totals->deletes += *entries;
+    maker->totals->present += *entries;
+    return TRUE;
+}
+
 /* The names of the target's folder that the point does not have there. */
 static gboolean find_extraneous(Maker *maker, const Folder *folder, GError **error)
 {
@@ -156,17 +167,18 @@ static gboolean find_extraneous(Maker *maker, const Folder *folder, GError **err
         return FALSE;
     for (guint i = 0; i < dir_names_count(&names); i++) {
         const char *name = dir_names_get(&names, i);
-        maker->totals->present++;
         /* What no backup ever holds is not missing from it. */
-        if (g_hash_table_contains(folder->names, name) || (!*folder->path && names_is_own_root(name)))
+        if (g_hash_table_contains(folder->names, name) || (!*folder->path && names_is_own_root(name))) {
+            maker->totals->present++;
             continue;
+        }
         g_autofree char *path = *folder->path ? g_strconcat(folder->path, "/", name, NULL) : g_strdup(name);
         RestoreItem item = {.op = RESTORE_DELETE, .exists = TRUE, .entry = {.path = path}};
         FileMeta meta;
         if (meta_read(fd, name, &meta, NULL))
             item.entry.meta.mode = meta.mode;
-        maker->totals->deletes++;
-        if (!put(maker, &item, error))
+        maker->totals->delete_items++;
+        if (!count_deletes(maker, fd, name, &item.entries, error) || !put(maker, &item, error))
             return FALSE;
     }
     return TRUE;
@@ -274,7 +286,10 @@ static gboolean look(Maker *maker, const S3Entry *entry, const char *link, Exist
         return FALSE;
     if (stays(*existing) && !claim(maker, &have, link ? link : entry->path))
         *existing = existing_policy(maker->run, entry, &have);
-    return TRUE;
+    /* A folder that makes room for something else goes with all below it. */
+    guint64 entries;
+    return *existing != EXISTING_REPLACE || !S_ISDIR(have.mode) || !maker->run->options->delete_extraneous ||
+           count_deletes(maker, dir_fd, base, &entries, error);
 }
 
 static void count_total(Maker *maker, const S3Entry *entry)

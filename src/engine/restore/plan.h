@@ -20,13 +20,16 @@ typedef struct {
     RestoreOp op;
     gboolean exists; /* something is there */
     gboolean aside;  /* what is there is kept under another name */
+    guint64 entries; /* RESTORE_DELETE: how many go with it, itself included; 0 when it is read from the plan */
     S3Entry entry;
 } RestoreItem;
 
 typedef struct {
     guint64 files_total, bytes_total; /* of the point, as far as asked for */
     guint64 place_files, fetch_bytes; /* all but folders; contents of regular files */
-    guint64 deletes, present; /* entries that would go, and all that were looked at in folders where some might */
+    /* Entries that would go, with all below them, and all that were looked at in folders where some might. */
+    guint64 deletes, present;
+    guint64 delete_items; /* of the plan */
 } RestoreTotals;
 
 typedef struct RestorePlan RestorePlan;

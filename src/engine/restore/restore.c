@@ -231,7 +231,7 @@ static void fill_stats(RestoreRun *run, const RestoreTotals *totals, RestoreStat
     gboolean dry = run->options->dry_run;
     stats->files_restored = dry ? totals->place_files : atomic_load(&run->restored);
     stats->bytes_restored = dry ? totals->fetch_bytes : atomic_load(&run->restored_bytes);
-    stats->files_deleted = dry ? totals->deletes : atomic_load(&run->deleted);
+    stats->files_deleted = dry ? totals->delete_items : atomic_load(&run->deleted);
     stats->files_unchanged = atomic_load(&run->unchanged);
     stats->files_skipped = atomic_load(&run->skipped);
     stats->files_renamed = atomic_load(&run->renamed);

@@ -76,6 +76,33 @@ static void test_a_tree_with_links_out_of_it(void **state)
     assert_int_equal(count_names(scratch->fd), 1);
 }
 
+static guint64 count(int dir_fd, const char *name)
+{
+    guint64 entries = 1000;
+    assert_true(remove_count(dir_fd, name, NULL, &entries, NULL));
+    return entries;
+}
+
+static void test_counting_changes_nothing(void **state)
+{
+    Scratch *scratch = *state;
+    make_tree(scratch->fd);
+    assert_int_equal(count(scratch->fd, "tree"), 12);
+    assert_int_equal(count(scratch->fd, "outside"), 2);
+    assert_int_equal(count(scratch->fd, "missing"), 0);
+    AutoFd tree = dir_open(scratch->fd, "tree", NULL);
+    assert_int_equal(count(tree, "hard"), 1);
+    assert_int_equal(count(tree, "soft"), 1);
+    fd_clear(&tree);
+    assert_int_equal(count(scratch->fd, "tree"), 12);
+    CancelFlag cancel = {0};
+    cancel_set(&cancel);
+    guint64 entries;
+    g_autoptr(GError) error = NULL;
+    assert_false(remove_count(scratch->fd, "tree", &cancel, &entries, &error));
+    assert_true(error_is(error, BACKAPP_ERROR_CANCELLED));
+}
+
 static void test_the_top_can_stay(void **state)
 {
     Scratch *scratch = *state;
@@ -92,6 +119,8 @@ static int deep_with_few_descriptors(Scratch *scratch)
 {
     struct rlimit few = {.rlim_cur = 100, .rlim_max = 100};
     CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    guint64 entries;
+    CHECK(remove_count(scratch->fd, "level", NULL, &entries, NULL) && entries == DEEP + (DEEP + 15) / 16);
     g_autoptr(GError) error = NULL;
     gboolean removed = remove_tree(scratch->fd, "level", FALSE, NULL, &error);
     if (!removed)
@@ -159,6 +188,8 @@ static int with_a_mount_inside(Scratch *scratch)
     g_autofree char *path = g_strconcat(scratch->path, "/tree/sub/mounted", NULL);
     g_autofree char *file = g_strconcat(path, "/file", NULL);
     CHECK(mknod(file, S_IFREG | 0600, 0) == 0);
+    guint64 entries;
+    CHECK(remove_count(scratch->fd, "tree", NULL, &entries, NULL) && entries == 3);
     g_autoptr(GError) error = NULL;
     CHECK(!remove_tree(scratch->fd, "tree", FALSE, NULL, &error));
     CHECK(error_is(error, BACKAPP_ERROR_CONFLICT) && strstr(error->message, "mounted"));
@@ -200,6 +231,7 @@ int main(void)
         SCRATCH_TEST(test_nothing_there_is_success),
         SCRATCH_TEST(test_files_and_links_alone),
         SCRATCH_TEST(test_a_tree_with_links_out_of_it),
+        SCRATCH_TEST(test_counting_changes_nothing),
         SCRATCH_TEST(test_the_top_can_stay),
         SCRATCH_TEST(test_deep_trees_need_few_descriptors),
         SCRATCH_TEST(test_directories_without_permission),

@@ -239,6 +239,61 @@ static void test_a_dry_run_makes_nothing(void **state)
     assert_int_not_equal(access(scene->target, F_OK), 0);
 }
 
+/* Makes `count` files below the target. */
+static void fill_target(const Scene *scene, const char *folder, guint count)
+{
+    g_autofree char *path = g_build_filename(scene->target, folder, NULL);
+    assert_int_equal(g_mkdir_with_parents(path, 0700), 0);
+    for (guint i = 0; i < count; i++) {
+        g_autofree char *name = g_strdup_printf("%s/%u", path, i);
+        assert_true(g_file_set_contents(name, "x", -1, NULL));
+    }
+}
+
+static gboolean has_item(const Scene *scene, const char *text)
+{
+    for (guint i = 0; i < scene->collector->items->len; i++)
+        if (strcmp(g_ptr_array_index(scene->collector->items, i), text) == 0)
+            return TRUE;
+    return FALSE;
+}
+
+/* One folder that would go counts for all that is in it. */
+static void test_deletions_count_what_is_below(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    put_dir(scene, "");
+    put_file(scene, "a", "one", NULL, NULL);
+    fill_target(scene, "own/deep", 120);
+    scene->options.delete_extraneous = TRUE;
+    g_autoptr(GError) error = NULL;
+    assert_false(restore(scene, &error));
+    assert_true(scene->stats.refused);
+    assert_non_null(strstr(error->message, "122 of 122 entries"));
+    assert_true(has_item(scene, "delete directory own 0 122"));
+    fill_target(scene, "own/deep", 1);
+    scene->options.force = TRUE;
+    assert_true(restore(scene, NULL));
+    g_autofree char *left = content_of(scene, "own/deep/0");
+    assert_null(left);
+}
+
+/* Nor does a folder go unasked because something else is to be in its place. */
+static void test_deletions_count_folders_that_make_room(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    put_dir(scene, "");
+    put_file(scene, "own", "one", NULL, NULL);
+    fill_target(scene, "own", 120);
+    scene->options.delete_extraneous = TRUE;
+    assert_false(restore(scene, NULL));
+    assert_true(scene->stats.refused);
+    scene->options.force = TRUE;
+    assert_true(restore(scene, NULL));
+    g_autofree char *content = content_of(scene, "own");
+    assert_string_equal(content, "one");
+}
+
 static void test_points_and_their_times(void **state)
 {
     g_autoptr(Scene) scene = scene_new();
@@ -276,6 +331,8 @@ int main(void)
         cmocka_unit_test(test_a_failed_first_name_is_not_linked_to),
         cmocka_unit_test(test_no_temporary_files_are_left),
         cmocka_unit_test(test_a_dry_run_makes_nothing),
+        cmocka_unit_test(test_deletions_count_what_is_below),
+        cmocka_unit_test(test_deletions_count_folders_that_make_room),
         cmocka_unit_test(test_points_and_their_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
