@@ -1,6 +1,8 @@
 #include "base/error.h"
 #include "engine/mirror/destination.h"
+#include "engine/mirror/sidecar.h"
 #include "engine/s3sync/s3sync.h"
+#include "engine/source/folders.h"
 #include "job/engine_common.h"
 #include "job/engine_store.h"
 #include "job/json_name.h"
@@ -64,7 +66,6 @@ static void fill_options(const Target *target, const S3syncClassRule *rules, S3s
     options->dry_run = job->dry_run;
     const Provider *provider = engine_provider(target->where);
     options->prices = provider ? provider_class(provider, s3->storage_class ? s3->storage_class : "STANDARD") : NULL;
-    options->rate = target->rate;
     options->cancel = target->cancel;
     options->sink = target->sink;
 }
@@ -282,7 +283,7 @@ Event *engine_run_s3_mirror(const JobSpec *spec, Rate *rate, const CancelFlag *c
     g_autoptr(GError) error = NULL;
     g_autoptr(PatternList) patterns = engine_patterns(&spec->options, &error);
     g_autofree const char **sources = engine_borrow_strings(spec->sources);
-    g_auto(GStrv) folders = patterns ? destination_source_folders(sources, &error) : NULL;
+    g_auto(GStrv) folders = patterns ? source_folders(sources, &error) : NULL;
     if (!folders)
         return worker_done_failed(error);
     guint count = spec->destinations->len;
@@ -322,6 +323,16 @@ typedef struct {
     gint64 began_at;
 } SecondStage;
 
+/* A mirror on a file system that cannot hold everything looks to the second stage like what it is there. */
+static void warn_of_sidecar(const Target *target)
+{
+    g_autofree char *sidecar = g_build_filename(target->sources[0], DESTINATION_STATE_DIR, SIDECAR_NAME, NULL);
+    if (access(sidecar, F_OK) == 0)
+        target->sink->warning(target->sink, "note", NULL,
+                              "the mirror's file system cannot hold all owners, modes and links, and its sidecar, which "
+                              "does, is not sent: files that are restored from the store come back without them");
+}
+
 static void run_second(gpointer user_data)
 {
     SecondStage *second = user_data;
@@ -333,6 +344,7 @@ static void run_second(gpointer user_data)
     }
     second->began = TRUE;
     second->began_at = g_get_monotonic_time();
+    warn_of_sidecar(target);
     (void)run_target_thread(&second->target);
 }
 

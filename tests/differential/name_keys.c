@@ -2,7 +2,7 @@
  * The keys of paths, for test_rclone_names.py: reads zero-terminated paths and prints for each its key and what path that
  * key has again (empty: none), both zero-terminated.
  */
-#include "engine/s3sync/names.h"
+#include "engine/source/names.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  * Entries of the list of files from the input's bytes, one after another. What must hold: reading ends, never outside the
  * bytes; what can be read is written again and then reads the same.
  */
-#include "engine/s3sync/entry.h"
+#include "engine/source/entry.h"
 
 #include <stdint.h>
 #include <string.h>

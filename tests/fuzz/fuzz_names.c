@@ -2,7 +2,7 @@
  * Keys and names from the input's bytes. What must hold: a key that is some path's is the key of that path; a name's key
  * is valid UTF-8 and leads back to the name; encrypted ones that were not made with the key are refused.
  */
-#include "engine/s3sync/names.h"
+#include "engine/source/names.h"
 
 #include <stdint.h>
 #include <string.h>

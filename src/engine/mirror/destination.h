@@ -62,10 +62,6 @@ gboolean destination_open(const char *path, const DestinationOptions *options, R
 gboolean destination_check_sources(const char *const *sources, const char *dest_path, GArray *source_fds,
                                    GError **error);
 
-/* The names of several sources' folders below the destination (their last component; INVALID if two are equal or one is
- * empty); for one source a single "". */
-char **destination_source_folders(const char *const *sources, GError **error);
-
 /* Releases the lock, closes, frees; NULL is a no-op. */
 void destination_close(Destination *dest);
 

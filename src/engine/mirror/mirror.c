@@ -17,6 +17,7 @@
 #include "engine/mirror/sidecar_merge.h"
 #include "engine/mirror/stage.h"
 #include "engine/mirror/verify.h"
+#include "engine/source/folders.h"
 #include "fs/dir.h"
 #include "fs/remove.h"
 
@@ -310,7 +311,7 @@ static gboolean run_native(const MirrorOptions *options, MirrorStats *stats, GEr
 {
     g_autoptr(GArray) source_fds = g_array_new(FALSE, FALSE, sizeof(int));
     g_array_set_clear_func(source_fds, close_source);
-    g_auto(GStrv) folders = destination_source_folders(options->sources, error);
+    g_auto(GStrv) folders = source_folders(options->sources, error);
     if (folders == NULL || !destination_check_sources(options->sources, options->destination, source_fds, error))
         return FALSE;
     MirrorRun run = {.options = options,

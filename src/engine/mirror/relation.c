@@ -1,4 +1,4 @@
-/* destination_check_sources and destination_source_folders: how sources and destination lie to each other. */
+/* destination_check_sources: how sources and destination lie to each other. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -135,37 +135,4 @@ gboolean destination_check_sources(const char *const *sources, const char *dest_
             return FALSE;
     }
     return TRUE;
-}
-
-char **destination_source_folders(const char *const *sources, GError **error)
-{
-    g_autoptr(GPtrArray) folders = g_ptr_array_new_with_free_func(g_free);
-    guint count = g_strv_length((char **)sources);
-    if (count == 0) {
-        error_set(error, BACKAPP_ERROR_INVALID, "no source is given");
-        return NULL;
-    }
-    for (guint i = 0; i < count; i++) {
-        g_autofree char *clean = g_canonicalize_filename(sources[i], NULL);
-        g_autofree char *base = count == 1 ? g_strdup("") : g_path_get_basename(clean);
-        g_autofree char *name = human_name(base, -1);
-        g_autofree char *shown = human_name(sources[i], -1);
-        if (count > 1 && (g_str_equal(base, "/") || g_str_has_prefix(base, DESTINATION_STATE_DIR))) {
-            error_set(error, BACKAPP_ERROR_INVALID,
-                      "the source %s cannot be one of several: it would have no folder of its own", shown);
-            return NULL;
-        }
-        for (guint j = 0; j < folders->len; j++) {
-            if (count > 1 && g_str_equal(g_ptr_array_index(folders, j), base)) {
-                error_set(
-                    error, BACKAPP_ERROR_INVALID,
-                    "two sources would share the folder %s: rename one, or mirror them to destinations of their own",
-                    name);
-                return NULL;
-            }
-        }
-        g_ptr_array_add(folders, g_steal_pointer(&base));
-    }
-    g_ptr_array_add(folders, NULL);
-    return (char **)g_ptr_array_free(g_steal_pointer(&folders), FALSE);
 }

@@ -23,7 +23,7 @@ gboolean rsync_args_check(const MirrorOptions *options, GError **error);
 typedef struct {
     const char *program;        /* path of rsync */
     guint version;              /* major * 10000 + minor * 100 + patch */
-    const char *const *folders; /* as destination_source_folders gives them */
+    const char *const *folders; /* as source_folders gives them */
     gboolean dry_run, delete_extraneous, checksum;
 } RsyncPass;
 

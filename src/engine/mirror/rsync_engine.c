@@ -15,6 +15,7 @@
 #include "engine/mirror/rsync_exit.h"
 #include "engine/mirror/rsync_output.h"
 #include "engine/mirror/rsync_process.h"
+#include "engine/source/folders.h"
 #include "fs/dir.h"
 
 #define VERSION_MIN      30100
@@ -304,7 +305,7 @@ static gboolean check_sources(Engine *engine, GError **error)
     const MirrorOptions *options = engine->options;
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
     g_array_set_clear_func(fds, close_source);
-    engine->folders = destination_source_folders(options->sources, error);
+    engine->folders = source_folders(options->sources, error);
     const char *destination = engine->place == RSYNC_LOCAL ? options->destination : NULL;
     if (!engine->folders || !destination_check_sources(options->sources, destination, fds, error))
         return FALSE;

@@ -11,6 +11,7 @@
 #include "base/pool.h"
 #include "engine/mirror/plan.h"
 #include "engine/mirror/verify_file.h"
+#include "engine/source/folders.h"
 #include "fs/dir.h"
 #include "fs/walk.h"
 
@@ -353,7 +354,7 @@ static gboolean verify_in(Destination *dest, const char *const *sources, guint j
     g_auto(GStrv) remembered = sources == NULL ? destination_load_sources(dest) : NULL;
     const char *const *known = sources != NULL ? sources : (const char *const *)remembered;
     g_autoptr(GArray) source_fds = open_sources(known, sink);
-    g_auto(GStrv) folders = known != NULL ? destination_source_folders(known, error) : g_new0(char *, 1);
+    g_auto(GStrv) folders = known != NULL ? source_folders(known, error) : g_new0(char *, 1);
     if (folders == NULL)
         return FALSE;
     Verify verify = {.dest = dest,

@@ -20,7 +20,7 @@ typedef enum {
 typedef struct {
     int root_fd;
     GArray *source_fds; /* of int; empty: no sources */
-    char **folders;     /* as destination_source_folders */
+    char **folders;     /* as source_folders of engine/source */
     Rate *rate;
     const CancelFlag *cancel;
     gboolean check_inode;   /* inode numbers are stable there */

@@ -5,7 +5,7 @@
 #include "engine/s3sync/content.h"
 #include "engine/s3sync/content_hash.h"
 #include "engine/s3sync/mtime.h"
-#include "engine/s3sync/names.h"
+#include "engine/source/names.h"
 #include "fs/io.h"
 
 #include <errno.h>
@@ -62,7 +62,8 @@ typedef struct {
     RestoreRun *run;
     const S3Entry *entry;
     int fd;
-    guint64 offset; /* of the content */
+    guint64 offset;  /* of the content */
+    guint64 written; /* where the last of it that is no hole ends */
     ContentHash hash;
     TinkDecryptor *decryptor; /* NULL: not encrypted */
 } Transfer;
@@ -96,6 +97,8 @@ static gboolean write_content(Transfer *transfer, const guint8 *data, gsize leng
         if (!hole && !io_write_at(transfer->fd, data, piece, transfer->offset))
             return error_set_errno(error, errno, "cannot write %s", transfer->entry->path);
         transfer->offset += piece;
+        if (!hole)
+            transfer->written = transfer->offset;
         data += piece;
         length -= piece;
     }
@@ -136,7 +139,10 @@ static gboolean finish_transfer(Transfer *transfer, GError **error)
         return error_set(error, BACKAPP_ERROR_CORRUPT, "the object's content is not what was backed up");
     if (ftruncate(transfer->fd, (off_t)entry->meta.size) < 0)
         return error_set_errno(error, errno, "cannot write %s", entry->path);
-    return TRUE;
+    /* Its size no longer tells whether its content reached the disk. */
+    gboolean ends_in_hole = transfer->written > 0 && transfer->written < entry->meta.size;
+    return !ends_in_hole || fdatasync(transfer->fd) == 0 ||
+           error_set_errno(error, errno, "cannot write %s", entry->path);
 }
 
 static gboolean fetch_object(RestoreRun *run, const S3Entry *entry, const StoreRange *range, int fd, GError **error)

@@ -10,7 +10,7 @@
 RestoreTrash *restore_trash_new(void);
 void restore_trash_free(RestoreTrash *trash);
 
-/* Writes the content of a regular file to fd, an empty file. NOT_FOUND: the store has it no more; CORRUPT: it is not what
+/* Writes the content of a regular file to fd, an empty file; to the disk too if it ends in a hole. NOT_FOUND: the store has it no more; CORRUPT: it is not what
  * was backed up; CONFLICT: it is cold (*cold) and has to be thawed first, which was asked for if the options say so. */
 gboolean content_fetch(RestoreRun *run, const S3Entry *entry, int fd, gboolean *cold, GError **error);
 

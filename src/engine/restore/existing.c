@@ -18,6 +18,60 @@ const Attrs *existing_entry_attrs(const S3Entry *entry, GError **error)
     return attrs_decode(&in, error);
 }
 
+/* An inode with several names, and the content that it was found to have. */
+typedef struct {
+    InodeKey key;
+    guint8 hash[HASH_BYTES];
+} Proven;
+
+GHashTable *existing_proven_new(void)
+{
+    return g_hash_table_new_full(inode_key_hash, inode_key_equal, g_free, NULL);
+}
+
+static gboolean is_proven(RestoreRun *run, const S3Entry *entry, const FileMeta *have)
+{
+    const InodeKey key = {have->dev, have->ino};
+    g_mutex_lock(&run->lock);
+    const Proven *proven = g_hash_table_lookup(run->proven, &key);
+    gboolean same = proven && memcmp(proven->hash, entry->hash, HASH_BYTES) == 0;
+    g_mutex_unlock(&run->lock);
+    return same;
+}
+
+static void remember_proven(RestoreRun *run, const S3Entry *entry, const FileMeta *have)
+{
+    Proven *proven = g_new0(Proven, 1);
+    proven->key = (InodeKey){have->dev, have->ino};
+    memcpy(proven->hash, entry->hash, HASH_BYTES);
+    g_mutex_lock(&run->lock);
+    g_hash_table_add(run->proven, proven);
+    g_mutex_unlock(&run->lock);
+}
+
+/* Reads a file of the right size, unless it was read under another name. What cannot be read is fetched anew. */
+static gboolean same_content(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, const FileMeta *have,
+                             gboolean *right, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    gboolean shared = have->nlink > 1;
+    *right = shared && is_proven(run, entry, have);
+    if (*right)
+        return TRUE;
+    g_auto(AutoFd) fd = openat(dir_fd, base, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 && !content_matches(run, entry, fd, right, &local)) {
+        *right = FALSE;
+        if (error_is(local, BACKAPP_ERROR_CANCELLED)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+        restore_note(run, entry->path, local->message);
+    }
+    if (*right && shared)
+        remember_proven(run, entry, have);
+    return TRUE;
+}
+
 /* TRUE in *right if what makes it the same thing (content, link target, device number) is equal. */
 static gboolean same_thing(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, const FileMeta *have,
                            gboolean *right, GError **error)
@@ -41,19 +95,16 @@ static gboolean same_thing(RestoreRun *run, int dir_fd, const char *base, const 
     if (want->size != have->size)
         return TRUE;
     if (!run->options->checksum || entry->part_size == 0) {
-        *right = meta_same_mtime(want, have, 1);
+        *right = meta_same_mtime(want, have, run->granularity_ns);
         return TRUE;
     }
-    g_auto(AutoFd) fd = openat(dir_fd, base, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return TRUE; /* what cannot be read is fetched */
-    return content_matches(run, entry, fd, right, error);
+    return same_content(run, dir_fd, base, entry, have, right, error);
 }
 
 static gboolean same_metadata(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, const FileMeta *have,
                               gboolean *right, GError **error)
 {
-    MetaParts parts = meta_difference(&entry->meta, have, 1);
+    MetaParts parts = meta_difference(&entry->meta, have, run->granularity_ns);
     *right = parts == 0;
     if (!*right || (!run->filter.xattrs && !run->filter.acls))
         return TRUE;

@@ -15,9 +15,13 @@ typedef enum {
 } Existing;
 
 /* Looks at `base` in dir_fd. inode: the number that a further name must have, NULL if that is not asked. *have (may be
- * NULL) gets the metadata of what is there, if something is. FALSE on an I/O error. */
+ * NULL) gets the metadata of what is there, if something is. A file whose content is to be compared and cannot be read
+ * differs. FALSE if nothing can be found out, or CANCELLED. */
 gboolean existing_compare(RestoreRun *run, int dir_fd, const char *base, const S3Entry *entry, const guint64 *inode,
                           Existing *existing, FileMeta *have, GError **error);
+
+/* The table for RestoreRun.proven, empty. */
+GHashTable *existing_proven_new(void);
 
 /* What the conflict policy says of something that is there and differs. */
 Existing existing_policy(const RestoreRun *run, const S3Entry *entry, const FileMeta *have);

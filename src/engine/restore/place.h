@@ -6,6 +6,9 @@
 
 #include "engine/restore/plan.h"
 
+/* How exactly the target keeps times: nanoseconds, as in FsAbilities. In a dry run nothing is seen of the trial. */
+guint64 place_time_granularity(const RestoreRun *run);
+
 /* Makes a directory (with mode 0700 until place_dir_metadata). */
 gboolean place_dir(RestoreRun *run, const RestoreItem *item, GError **error);
 gboolean place_dir_metadata(RestoreRun *run, const RestoreItem *item, GError **error);

@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "base/human.h"
 #include "engine/restore/existing.h"
-#include "engine/s3sync/names.h"
+#include "engine/source/names.h"
 #include "fs/dir.h"
 #include "fs/remove.h"
 #include "fs/spool.h"

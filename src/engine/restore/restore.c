@@ -4,6 +4,7 @@
 #include "base/human.h"
 #include "base/pool.h"
 #include "engine/restore/content.h"
+#include "engine/restore/existing.h"
 #include "engine/restore/place.h"
 #include "engine/restore/plan.h"
 #include "engine/restore/points.h"
@@ -259,6 +260,25 @@ static char *aside_suffix(void)
     return g_date_time_format(now, ".before-restore-%Y%m%dT%H%M%SZ");
 }
 
+/* What is open while a restore runs, set up and let go. */
+static void begin(RestoreRun *run)
+{
+    run->trash = restore_trash_new();
+    run->aside = aside_suffix();
+    run->proven = existing_proven_new();
+    run->granularity_ns = place_time_granularity(run);
+    g_mutex_init(&run->lock);
+}
+
+static void end(RestoreRun *run)
+{
+    g_clear_error(&run->error);
+    g_mutex_clear(&run->lock);
+    g_hash_table_unref(run->proven);
+    restore_trash_free(run->trash);
+    g_free(run->aside);
+}
+
 static gboolean restore_to(const RestoreOptions *options, RestoreStats *stats, GError **error)
 {
     g_auto(S3Keys) keys = {0};
@@ -281,16 +301,11 @@ static gboolean restore_to(const RestoreOptions *options, RestoreStats *stats, G
     if (!open_target(options, &root_fd, error))
         return FALSE;
     run.root_fd = root_fd;
-    run.trash = restore_trash_new();
-    run.aside = aside_suffix();
-    g_mutex_init(&run.lock);
+    begin(&run);
     if (run.point->partial)
         restore_note(&run, NULL, "some files could not be read when this point was made: they are not in it");
     gboolean fine = run_phases(&run, tree, stats, error);
-    g_clear_error(&run.error);
-    g_mutex_clear(&run.lock);
-    restore_trash_free(run.trash);
-    g_free(run.aside);
+    end(&run);
     return fine;
 }
 

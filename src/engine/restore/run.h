@@ -9,8 +9,8 @@
 
 #include "base/run_stage.h"
 #include "engine/restore/restore.h"
-#include "engine/s3sync/entry.h"
 #include "engine/s3sync/tree.h"
+#include "engine/source/entry.h"
 
 typedef struct RestoreTrash RestoreTrash;
 
@@ -22,6 +22,7 @@ typedef struct {
     const guint8 *content_key; /* NULL: not encrypted */
     const TreeRoot *point;
     AttrsFilter filter;
+    guint64 granularity_ns; /* of the target's times, as in FsAbilities */
     RestoreTrash *trash;
     char *aside;    /* what an existing name gets behind it with RESTORE_RENAME */
     RunStage stage; /* the current one, for progress */
@@ -31,7 +32,8 @@ typedef struct {
     atomic_bool owners_noted; /* that owners need root was said */
     atomic_bool failed;       /* error is set: nothing more is begun */
     GMutex lock;
-    GError *error; /* the first that ends the restore; under lock */
+    GError *error;      /* the first that ends the restore; under lock */
+    GHashTable *proven; /* contents of several names that were read and are right: existing.c's; under lock */
 } RestoreRun;
 
 /* Announces a stage and resets its progress. */

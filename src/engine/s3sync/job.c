@@ -52,7 +52,6 @@ S3Job *s3job_new(S3Run *run, const S3PlanItem *item, S3Parent *parent)
     /* "" where the store tells none: then nothing can be made to depend on it. */
     job->have_etag = job->replaces && item->have_etag[0] != '\0' ? g_strdup(item->have_etag) : NULL;
     job->have_class = g_strdup(item->have_class);
-    job->have_version = g_strdup(item->have_version);
     job->have_size = item->have_size;
     job->source = g_strdup(item->source);
     job->source_etag = g_strdup(item->source_etag);
@@ -70,7 +69,6 @@ void s3job_free(S3Job *job)
     g_free(job->storage_class);
     g_free(job->have_etag);
     g_free(job->have_class);
-    g_free(job->have_version);
     g_free(job->source);
     g_free(job->source_etag);
     g_free(job->source_version);

@@ -31,7 +31,7 @@ typedef struct {
     const char *name; /* the last component of path */
     FileMeta meta;    /* as planned; after reading: what was read */
     char *storage_class;
-    char *have_etag, *have_class, *have_version;
+    char *have_etag, *have_class;
     guint64 have_size;
     char *source, *source_etag, *source_version;
     gboolean replaces; /* there is an object under the key */

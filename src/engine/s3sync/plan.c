@@ -140,7 +140,6 @@ static gboolean put_delete(Merge *merge, const char *path, const StoreObject *ob
     item.entry.version = known ? row->version : NULL;
     item.have_class = object->storage_class;
     item.have_size = object->size;
-    item.have_version = item.entry.version;
     return plan_items_put(merge->items, &item, error);
 }
 

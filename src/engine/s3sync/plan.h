@@ -7,9 +7,9 @@
 #pragma once
 
 #include "engine/s3sync/catalogue.h"
-#include "engine/s3sync/entry.h"
+#include "engine/source/entry.h"
 #include "engine/s3sync/s3sync.h"
-#include "engine/s3sync/scan.h"
+#include "engine/source/scan.h"
 
 typedef enum {
     S3PLAN_KEEP = 1, /* the object is as it should be; entry with its object's facts, for the metadata tree */
@@ -24,10 +24,11 @@ typedef enum {
 typedef struct {
     S3PlanOp op;
     S3Entry entry;
-    const char *reason; /* "new", "size", "time", "content", "etag" (changed by others), "lost", "class"; static */
+    /* "new", "size", "time", "content", "etag" (changed by others), "lost", "class", "damaged"; static */
+    const char *reason;
     const char *storage_class; /* that it should have; NULL: the store's default */
     const char *have_class;    /* of the present object; NULL: none */
-    const char *have_etag, *have_version;
+    const char *have_etag;
     guint64 have_size;                                 /* of the present object; meaningless without have_etag */
     const char *source, *source_etag, *source_version; /* COPY: key relative to the store, not to the prefix */
 } S3PlanItem;

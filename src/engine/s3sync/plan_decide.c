@@ -288,7 +288,6 @@ gboolean plan_decide(PlanDecider *decider, const S3Entry *entry, const StoreObje
     if (object != NULL) {
         item->have_etag = object->etag != NULL ? object->etag : "";
         item->have_class = object->storage_class;
-        item->have_version = known ? row->version : NULL;
         item->have_size = object->size;
     }
     if (object != NULL && g_hash_table_contains(decider->wrong, entry->key)) {

@@ -39,7 +39,7 @@ static const char *const *reason_at(guint index)
 {
     static const char *const *const REASONS[] = {
         &plan_reason_new,  &plan_reason_size, &plan_reason_time,  &plan_reason_content,
-        &plan_reason_etag, &plan_reason_lost, &plan_reason_class,
+        &plan_reason_etag, &plan_reason_lost, &plan_reason_class, &plan_reason_damaged,
     };
     return index < G_N_ELEMENTS(REASONS) ? REASONS[index] : NULL;
 }
@@ -171,7 +171,6 @@ gboolean plan_items_put(PlanItems *items, const S3PlanItem *item, GError **error
         put_text(out, item->storage_class);
         put_text(out, item->have_class);
         put_text(out, item->have_etag);
-        put_text(out, item->have_version);
         bytes_put_varint(out, item->have_size);
     }
     if (item->op == S3PLAN_COPY) {
@@ -246,7 +245,6 @@ int s3plan_reader_next(S3PlanReader *reader, S3PlanItem *item, GError **error)
         item->storage_class = get_text(&in);
         item->have_class = get_text(&in);
         item->have_etag = get_text(&in);
-        item->have_version = get_text(&in);
         item->have_size = bytes_get_varint(&in);
     }
     if (item->op == S3PLAN_COPY) {

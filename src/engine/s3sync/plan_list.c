@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/human.h"
-#include "engine/s3sync/names.h"
+#include "engine/source/names.h"
 
 #define LONG_DIR         ".backapp/long/"
 #define LONG_OBJECTS_MAX 1000000

@@ -12,7 +12,7 @@
 #include "engine/s3sync/housekeep.h"
 #include "engine/s3sync/items.h"
 #include "engine/s3sync/job.h"
-#include "engine/s3sync/lock_object.h"
+#include "store/lock_object.h"
 #include "engine/s3sync/place.h"
 #include "engine/s3sync/record.h"
 #include "engine/s3sync/transfer.h"

@@ -8,7 +8,6 @@
  */
 #pragma once
 
-#include "base/rate.h"
 #include "base/run_sink.h"
 #include "fs/pattern.h"
 #include "store/provider.h"
@@ -55,7 +54,6 @@ typedef struct {
 
     const ProviderClass *prices; /* of the class that objects get, for the estimate; may be NULL */
 
-    Rate *rate;               /* may be NULL; stores limit themselves, this is for those that do not */
     const CancelFlag *cancel; /* may be NULL */
     RunSink *sink;            /* never NULL */
 } S3syncOptions;

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "base/cancel.h"
-#include "engine/s3sync/entry.h"
+#include "engine/source/entry.h"
 #include "store/store.h"
 
 /* What a root says beside its blocks. Strings are owned when it was read. */

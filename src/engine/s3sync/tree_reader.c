@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "crypto/tink.h"
-#include "engine/s3sync/names.h"
+#include "engine/source/names.h"
 #include "engine/s3sync/tree_format.h"
 
 #define SEQUENCE_DIGITS 10

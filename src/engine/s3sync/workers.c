@@ -203,14 +203,6 @@ void workers_wait(Workers *workers)
     pthread_mutex_unlock(&workers->lock);
 }
 
-guint workers_limit(Workers *workers)
-{
-    pthread_mutex_lock(&workers->lock);
-    guint limit = workers->control.limit;
-    pthread_mutex_unlock(&workers->lock);
-    return limit;
-}
-
 void workers_free(Workers *workers)
 {
     if (workers == NULL)

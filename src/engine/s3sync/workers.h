@@ -25,8 +25,6 @@ void workers_note(Workers *workers, guint64 bytes);
 
 /* Waits until nothing is queued and nothing runs. */
 void workers_wait(Workers *workers);
-/* How many may run at once now. */
-guint workers_limit(Workers *workers);
 /* Waits, ends the threads, frees. NULL is a no-op. */
 void workers_free(Workers *workers);
 

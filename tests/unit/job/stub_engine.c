@@ -6,6 +6,7 @@
 #include "engine/mirror/destination.h"
 #include "engine/mirror/mirror.h"
 #include "engine/mirror/rsync_engine.h"
+#include "engine/source/folders.h"
 #include "engine/mirror/verify.h"
 
 #include <stdlib.h>
@@ -157,7 +158,7 @@ gboolean mirror_hold(const MirrorOptions *options, gboolean *refused, GError **e
     return error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no mirror in %s", options->destination);
 }
 
-char **destination_source_folders(const char *const *sources, GError **error)
+char **source_folders(const char *const *sources, GError **error)
 {
     return g_strsplit("", " ", 0);
 }

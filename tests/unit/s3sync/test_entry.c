@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "engine/s3sync/entry.h"
+#include "engine/source/entry.h"
 
 static void assert_same(const S3Entry *a, const S3Entry *b)
 {

@@ -1,7 +1,7 @@
 #include "../fs/scratch.h"
 
 #include "crypto/siv.h"
-#include "engine/s3sync/names.h"
+#include "engine/source/names.h"
 
 #define QUOTE "\xe2\x80\x9b"
 

@@ -1,7 +1,7 @@
 /* Compiled with the module's source and a small limit in memory, so that runs are spilled and merged. */
 #include "../fs/scratch.h"
 
-#include "engine/s3sync/scan_names.h"
+#include "engine/source/scan_names.h"
 
 #ifndef IN_MEMORY_MAX /* the build says the same to scan_names.c */
 #define IN_MEMORY_MAX 50

@@ -1,4 +1,4 @@
-#include "engine/s3sync/lock_object.h"
+#include "store/lock_object.h"
 
 #include <errno.h>
 #include <jansson.h>

@@ -1,4 +1,4 @@
-#include "engine/s3sync/scan.h"
+#include "engine/source/scan.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
-#include "engine/s3sync/scan_dir.h"
-#include "engine/s3sync/scan_links.h"
+#include "engine/source/scan_dir.h"
+#include "engine/source/scan_links.h"
 #include "fs/dir.h"
 
 #define UNREAD_MAX     100000

@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include "engine/s3sync/scan.h"
+#include "engine/source/scan.h"
 #include "fs/walk.h"
 
 typedef enum {

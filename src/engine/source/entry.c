@@ -1,4 +1,4 @@
-#include "engine/s3sync/entry.h"
+#include "engine/source/entry.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "engine/s3sync/names.h"
+#include "engine/source/names.h"
 
 #include <string.h>
 

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "base/cancel.h"
-#include "engine/s3sync/names.h"
+#include "engine/source/names.h"
 
 typedef struct ScanNames ScanNames;
 

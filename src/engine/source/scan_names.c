@@ -1,4 +1,4 @@
-#include "engine/s3sync/scan_names.h"
+#include "engine/source/scan_names.h"
 
 #include <dirent.h>
 #include <fcntl.h>

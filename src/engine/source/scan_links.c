@@ -1,4 +1,4 @@
-#include "engine/s3sync/scan_links.h"
+#include "engine/source/scan_links.h"
 
 #include <string.h>
 

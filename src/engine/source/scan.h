@@ -8,8 +8,8 @@
 
 #include "base/cancel.h"
 #include "base/run_sink.h"
-#include "engine/s3sync/entry.h"
-#include "engine/s3sync/names.h"
+#include "engine/source/entry.h"
+#include "engine/source/names.h"
 #include "fs/pattern.h"
 
 typedef struct {

@@ -1,4 +1,4 @@
-#include "engine/s3sync/scan_dir.h"
+#include "engine/source/scan_dir.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "engine/s3sync/scan_names.h"
+#include "engine/source/scan_names.h"
 #include "fs/dir.h"
 #include "fs/select.h"
 
