@@ -95,13 +95,13 @@ static gboolean keeps_owner(int fd)
 }
 
 /* The coarsest of the usual steps that a time with all digits survives. */
-static guint64 time_granularity(int fd, guint64 assumed)
+guint64 probe_time_granularity(int dir_fd, const char *name, guint64 assumed)
 {
     const struct timespec odd = {.tv_sec = ODD_TIME, .tv_nsec = 123456789};
     const struct timespec times[2] = {odd, odd};
     const guint64 steps[] = {1, NTFS_STEP, 1000, 1000 * 1000, EXFAT_STEP};
     struct stat st;
-    if (utimensat(fd, "file", times, AT_SYMLINK_NOFOLLOW) != 0 || fstatat(fd, "file", &st, AT_SYMLINK_NOFOLLOW) != 0)
+    if (utimensat(dir_fd, name, times, 0) != 0 || fstatat(dir_fd, name, &st, 0) != 0)
         return assumed;
     if (st.st_mtim.tv_sec != ODD_TIME)
         return FAT_STEP;
@@ -219,7 +219,7 @@ static int try_all(int fd, const char *type, FsAbilities *abilities)
     abilities->any_name = tried(keeps_names(fd), &broken);
     abilities->stable_inodes = !is_weak(type) && !makes_up_inodes(type) && tried(keeps_inodes(fd), &broken);
     abilities->reflink = tried(can_reflink(fd), &broken);
-    abilities->mtime_granularity_ns = time_granularity(fd, abilities->mtime_granularity_ns);
+    abilities->mtime_granularity_ns = probe_time_granularity(fd, "file", abilities->mtime_granularity_ns);
     tried(errno == 0, &broken);
     return broken;
 }

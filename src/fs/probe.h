@@ -23,6 +23,10 @@ typedef struct {
  * removed first, so one caller at a time. `type` is FsFacts.type. FALSE if nothing can be written there. */
 gboolean probe_abilities(int dir_fd, const char *type, FsAbilities *abilities, GError **error);
 
+/* The step to which the file system rounds times, in nanoseconds: tried with the file `name` in dir_fd, which loses its
+ * mtime. `assumed` if it cannot be tried. */
+guint64 probe_time_granularity(int dir_fd, const char *name, guint64 assumed);
+
 /* What can be assumed of a file system of this type, and seen at the open directory fd (-1: there is none), without
  * writing to it. */
 void probe_look(int fd, const char *type, FsAbilities *abilities);
