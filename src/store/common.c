@@ -146,6 +146,22 @@ char *store_parts_etag(const StorePart *parts, guint count)
     return g_strdup_printf("%s-%u", hex, count);
 }
 
+gboolean store_made_of_parts(const StoreObject *object, const StorePart *parts, guint count, const StorePut *how)
+{
+    g_autofree char *expected = store_parts_etag(parts, count);
+    g_autofree char *ending = g_strdup_printf("-%u", count);
+    if (!g_str_has_suffix(object->etag, ending))
+        return FALSE;
+    guint64 size = 0;
+    gboolean sizes = TRUE;
+    for (guint i = 0; i < count; i++) {
+        size += parts[i].size;
+        sizes = sizes && parts[i].size > 0;
+    }
+    gboolean same = expected && strcmp(expected, object->etag) == 0;
+    return same || (sizes && object->size == size && how->mtime && g_strcmp0(object->mtime, how->mtime) == 0);
+}
+
 void store_tally_request(StoreTally *tally, StoreRequest kind)
 {
     atomic_fetch_add_explicit(&tally->requests[kind], 1, memory_order_relaxed);

@@ -38,6 +38,9 @@ GArray *store_parts_new(void);
 /* The ETag of an object of parts, "SUM-N", as S3 makes it of theirs: SUM is the MD5 of their MD5s, or, of parts that have
  * a SHA-256, the SHA-256 of those. NULL if the parts' ETags are no such sums. */
 char *store_parts_etag(const StorePart *parts, guint count);
+/* TRUE if an object is the one that these parts make: by its ETag; or, where ETags are no sums of the parts (SSE-KMS), by
+ * the number of parts, the size, and the mtime of `how`. */
+gboolean store_made_of_parts(const StoreObject *object, const StorePart *parts, guint count, const StorePut *how);
 /* Gives each of the keys `from` to `count` - 1 of a deletion that has no error yet a copy of this one. */
 void store_errors_fill(GError **errors, guint from, guint count, const GError *why);
 /* Sorts uploads by their keys' bytes, then by their start. */

@@ -127,20 +127,7 @@ static gboolean complete_was_ours(RetryStore *self, const char *key, const Store
                                   const StorePut *how, StoreResult *result)
 {
     g_autoptr(StoreObject) object = store_head(&self->base, key, NULL, NULL);
-    g_autofree char *expected = store_parts_etag(parts, count);
-    g_autofree char *ending = g_strdup_printf("-%u", count);
-    if (!object || !g_str_has_suffix(object->etag, ending))
-        return FALSE;
-    guint64 size = 0;
-    gboolean sizes = TRUE;
-    for (guint i = 0; i < count; i++) {
-        size += parts[i].size;
-        sizes = sizes && parts[i].size > 0;
-    }
-    /* Where ETags are no sums of the parts (SSE-KMS), the size and the mtime have to do. */
-    gboolean same = expected && strlen(expected) == strlen(object->etag) && strcmp(expected, object->etag) == 0;
-    gboolean alike = sizes && object->size == size && how->mtime && g_strcmp0(object->mtime, how->mtime) == 0;
-    if (!same && !alike)
+    if (!object || !store_made_of_parts(object, parts, count, how))
         return FALSE;
     take_result(object, result);
     return TRUE;

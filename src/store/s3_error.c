@@ -124,9 +124,17 @@ void s3_failure_clear(S3Failure *failure)
 
 gboolean s3_failure_in_body(const HttpResponse *response)
 {
+    static const char tag[] = "<Error";
     /* Long operations send spaces until they know how it ended. */
-    return response->body && response->body->len > 0 &&
-           g_strstr_len((const char *)response->body->data, MIN((gssize)response->body->len, 4096), "<Error>") != NULL;
+    gsize length = response->body ? MIN(response->body->len, 4096) : 0;
+    const char *text = length > 0 ? (const char *)response->body->data : NULL;
+    for (const char *at = text; at && (at = g_strstr_len(at, text + length - at, tag)) != NULL; at += strlen(tag)) {
+        gsize behind = (gsize)(at - text) + strlen(tag);
+        /* With attributes too; but not another element whose name begins so. */
+        if (behind < length && (text[behind] == '>' || g_ascii_isspace(text[behind])))
+            return TRUE;
+    }
+    return FALSE;
 }
 
 static BackappError code_of_status(guint status)

@@ -220,23 +220,20 @@ static GString *parts_document(const StorePart *parts, guint count, GError **err
     return g_steal_pointer(&text);
 }
 
-/* Radosgw does not say the ETag of what it completed. The object does; and its size has to be that of the parts. */
+/* Radosgw does not say the ETag of what it completed. The object does; and it has to be the one that the parts make, not
+ * what was there before or what somebody else wrote. */
 static gboolean look_at_completed(Store *store, const char *key, const StorePart *parts, guint count,
-                                  StoreResult *result, GError **error)
+                                  const StorePut *how, StoreResult *result, GError **error)
 {
     g_autoptr(StoreObject) object = s3_head(store, key, NULL, error);
     if (!object)
         return FALSE;
-    guint64 size = 0;
-    gboolean known = TRUE;
-    for (guint i = 0; i < count; i++) {
-        known = known && parts[i].size > 0;
-        size += parts[i].size;
+    if (!store_made_of_parts(object, parts, count, how)) {
+        g_autofree char *where = s3_name(s3_of(store), key);
+        return error_set(error, BACKAPP_ERROR_TRANSIENT,
+                         "cannot complete the upload of %s: the server says it did, but the object is another one",
+                         where);
     }
-    if (known && object->size != size)
-        return error_set(error, BACKAPP_ERROR_CORRUPT,
-                         "%s was completed with %" G_GUINT64_FORMAT " bytes, and its parts have %" G_GUINT64_FORMAT,
-                         key, object->size, size);
     result->etag = g_strdup(object->etag);
     if (!result->version)
         result->version = g_strdup(object->version);
@@ -290,7 +287,10 @@ gboolean s3_complete(Store *store, const char *key, const char *upload, const St
     g_autofree char *text = said ? s3_xml_text(said->data, said->len, "ETag") : NULL;
     result->etag = s3_etag_unquoted(text);
     result->version = g_strdup(s3_answer_header(&answer, "x-amz-version-id"));
-    return result->etag || look_at_completed(store, key, parts, count, result, error);
+    if (result->etag || look_at_completed(store, key, parts, count, how, result, error))
+        return TRUE;
+    store_result_clear(result);
+    return FALSE;
 }
 
 gboolean s3_abort(Store *store, const char *key, const char *upload, GError **error)

@@ -6,6 +6,9 @@
 #include "store/s3_time.h"
 #include "store/s3_xml.h"
 
+/* S3's limit. */
+#define PARTS_MAX 10000
+
 static void replace(char **slot, const char *text, gsize length)
 {
     g_free(*slot);
@@ -43,7 +46,7 @@ static gboolean gather(gpointer user_data, guint depth, const char *name, const 
     } else if (depth == 3 && strcmp(name, "Initiated") == 0) {
         (void)s3_time_parse_iso(text, &g->upload.started);
     } else if (depth == 3 && strcmp(name, "PartNumber") == 0) {
-        g->part.number = g_ascii_string_to_unsigned(text, 10, 1, 10000, &number, NULL) ? (guint)number : 0;
+        g->part.number = g_ascii_string_to_unsigned(text, 10, 1, PARTS_MAX, &number, NULL) ? (guint)number : 0;
     } else if (depth == 3 && strcmp(name, "ETag") == 0) {
         g_free(g->part.etag);
         g->part.etag = s3_etag_unquoted(text);
@@ -118,15 +121,29 @@ static void decode_uploads(const Gathering *g, guint from)
     }
 }
 
-/* Without the store's prefix, as they were begun. */
-static void localize_uploads(const S3Store *s3, GPtrArray *uploads)
+/* Without the store's prefix, as they were begun. What does not begin with `whole` is none of ours: a server that lists
+ * it all the same must not have it aborted. */
+static void localize_uploads(const S3Store *s3, GPtrArray *uploads, const char *whole)
 {
     gsize skip = strlen(s3->prefix);
-    for (guint i = 0; i < uploads->len; i++) {
+    for (guint i = uploads->len; i-- > 0;) {
         StoreUpload *upload = uploads->pdata[i];
-        if (strncmp(upload->key, s3->prefix, skip) == 0)
+        if (g_str_has_prefix(upload->key, whole))
             memmove(upload->key, upload->key + skip, strlen(upload->key + skip) + 1);
+        else
+            g_ptr_array_remove_index_fast(uploads, i);
     }
+}
+
+/* A page that ends where the one before did would come again for ever. */
+static gboolean no_progress(const Store *store, const char *what, GError **error)
+{
+    return error_set(error, BACKAPP_ERROR_CORRUPT, "%s lists the same page of %s again", store->url, what);
+}
+
+static gboolean same_upload(const StoreUpload *one, const StoreUpload *other)
+{
+    return strcmp(one->key, other->key) == 0 && strcmp(one->id, other->id) == 0;
 }
 
 GPtrArray *s3_list_uploads(Store *store, const char *prefix, GError **error)
@@ -153,8 +170,12 @@ GPtrArray *s3_list_uploads(Store *store, const char *prefix, GError **error)
             error_set(error, BACKAPP_ERROR_CORRUPT, "%s lists empty pages of uploads", store->url);
             return NULL;
         }
+        if (before > 0 && same_upload(uploads->pdata[before - 1], uploads->pdata[uploads->len - 1])) {
+            no_progress(store, "uploads", error);
+            return NULL;
+        }
     } while (g.truncated);
-    localize_uploads(s3, uploads);
+    localize_uploads(s3, uploads, whole);
     store_uploads_sort(uploads);
     return g_steal_pointer(&uploads);
 }
@@ -170,10 +191,19 @@ GArray *s3_list_parts(Store *store, const char *key, const char *upload, GError 
         if (g.next)
             s3_query_add(query, "part-number-marker", g.next);
         guint before = parts->len;
+        g_autofree char *marker = g_strdup(g.next);
         if (!gather_page(s3, &g, key, query->str, error))
             return NULL;
+        if (parts->len > PARTS_MAX) {
+            error_set(error, BACKAPP_ERROR_CORRUPT, "%s lists more than %d parts of an upload", store->url, PARTS_MAX);
+            return NULL;
+        }
         if (g.truncated && parts->len == before) {
             error_set(error, BACKAPP_ERROR_CORRUPT, "%s lists empty pages of parts", store->url);
+            return NULL;
+        }
+        if (g.truncated && g_strcmp0(marker, g.next) == 0) {
+            no_progress(store, "parts", error);
             return NULL;
         }
     } while (g.truncated);

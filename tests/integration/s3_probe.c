@@ -221,6 +221,26 @@ static void multipart(const Call *call)
         g_free(parts[i].etag);
 }
 
+/* Unfinished uploads, or with two words the parts of one. */
+static void uploads(const Call *call)
+{
+    const char *prefix = named(call, "prefix");
+    GError *error = NULL;
+    if (call->count > 2) {
+        g_autoptr(GArray) parts = store_list_parts(call->store, word(call, 1), word(call, 2), &error);
+        if (said(parts != NULL, &error))
+            printf("ok count=%u\n", parts->len);
+        return;
+    }
+    g_autoptr(GPtrArray) found = store_list_uploads(call->store, prefix ? prefix : "", &error);
+    if (!said(found != NULL, &error))
+        return;
+    printf("ok count=%u", found->len);
+    for (guint i = 0; i < found->len; i++)
+        printf(" %s", ((const StoreUpload *)found->pdata[i])->key);
+    printf("\n");
+}
+
 static void facts(const Call *call)
 {
     StoreFacts known;
@@ -298,6 +318,7 @@ static void perform(Store *store, const char *command)
         {"delete-each", delete_each},
         {"copy", copy},
         {"multipart", multipart},
+        {"uploads", uploads},
         {"facts", facts},
         {"versioning", set_something},
         {"lifecycle", set_something},

@@ -405,6 +405,52 @@ def test_lists_that_lie():
         expect(probe(server.env(), *options, "list show=3"), "key=aa ", "key=b+b ", "key=cc ", "ok count=3")
 
 
+def uploads_page(keys, more=False):
+    listed = "".join(f"<Upload><Key>{key}</Key><UploadId>1</UploadId></Upload>" for key in keys)
+    return f"<ListMultipartUploadsResult><IsTruncated>{str(more).lower()}</IsTruncated>{listed}</ListMultipartUploadsResult>"
+
+
+def parts_page(count, more=""):
+    listed = "".join(f"<Part><PartNumber>{1 + at % 9}</PartNumber><ETag>e</ETag><Size>1</Size></Part>" for at in range(count))
+    return f"<ListPartsResult>{more}{listed}</ListPartsResult>"
+
+
+def test_lists_of_uploads_that_lie():
+    with S3Double() as double, FaultProxy(double.endpoint) as proxy:
+        options = ("--bucket", double.new_bucket(), "--prefix", "our/", "--endpoint", proxy.endpoint)
+
+        def answers(command, *pages):
+            proxy.replace(*[Rule("status", kind=["ListMultipartUploads", "ListParts"], status=200, body=page, nth=1)
+                            for page in pages[:-1]],
+                          Rule("status", kind=["ListMultipartUploads", "ListParts"], status=200, body=pages[-1]))
+            return probe(double.env(), *options, command, timeout=30)
+
+        page = uploads_page(("x", "our", "our/ab", "others/abcdefgh", "our/b", "our/a"))
+        expect(answers("uploads", page), "ok count=3 a ab b")
+        expect(answers("uploads prefix=a", page), "ok count=2 a ab")
+        expect(answers("uploads", uploads_page(("our/a",), True), uploads_page(("our/b",))), "ok count=2 a b")
+        expect(answers("uploads", uploads_page(("our/a", "our/b"), True)), "CORRUPT |the same page of uploads")
+        more = "<IsTruncated>true</IsTruncated><NextPartNumberMarker>{}</NextPartNumberMarker>"
+        last = "<IsTruncated>false</IsTruncated>"
+        expect(answers("uploads k 1", parts_page(5, more.format(5)), parts_page(4, last)), "ok count=9")
+        expect(answers("uploads k 1", parts_page(5, more.format(5))), "CORRUPT |the same page of parts")
+        expect(answers("uploads k 1", parts_page(10000, last)), "ok count=10000")
+        expect(answers("uploads k 1", parts_page(10001, last)), "CORRUPT |more than 10000 parts")
+
+
+def test_completions_that_do_not_say_the_etag():
+    with S3Double() as double, FaultProxy(double.endpoint) as proxy:
+        options = ("--bucket", double.new_bucket(), "--endpoint", proxy.endpoint)
+        command = f"multipart k size={MIB} part={MIB}"
+        proxy.replace(Rule("edit", kind="CompleteMultipartUpload", pattern="<ETag>[^<]*</ETag>", replacement=""))
+        expect(probe(double.env(), *options, command), "ok etag=|-1 parts=1")
+        # A server that only says so: what is there has the same size, but it is not what the parts make.
+        expect(probe(double.env(), *options, f"multipart k size={MIB} part={MIB // 2}"), "INVALID |EntityTooSmall")
+        proxy.replace(Rule("status", kind="CompleteMultipartUpload", status=200, body="<CompleteMultipartUploadResult/>"))
+        expect(probe(double.env(), *options, f"put k size={MIB}", command, f"multipart none size={MIB} part={MIB}"), "ok ",
+               "TRANSIENT |but the object is another one", "NOT_FOUND ")
+
+
 def test_reads_that_lie():
     server = Real.get()
     bucket = server.new_bucket()

@@ -111,6 +111,19 @@ static void test_errors_in_good_answers(void **state)
     g_auto(HttpResponse) bad = {0};
     answer(&bad, 200, "<?xml version=\"1.0\"?>\n\n   \n<Error><Code>InternalError</Code></Error>", NULL);
     assert_true(s3_failure_in_body(&bad));
+    static const char *const others[] = {"<Error xmlns=\"x\"><Code>InternalError</Code></Error>", "<Error\n></Error>",
+                                         "<Errors/><Error >"};
+    for (gsize i = 0; i < G_N_ELEMENTS(others); i++) {
+        g_auto(HttpResponse) other = {0};
+        answer(&other, 200, others[i], NULL);
+        assert_true(s3_failure_in_body(&other));
+    }
+    static const char *const harmless[] = {"<Errors></Errors>", "<Error", "<Err"};
+    for (gsize i = 0; i < G_N_ELEMENTS(harmless); i++) {
+        g_auto(HttpResponse) other = {0};
+        answer(&other, 200, harmless[i], NULL);
+        assert_false(s3_failure_in_body(&other));
+    }
     g_auto(HttpResponse) good = {0};
     answer(&good, 200, "<CopyObjectResult><ETag>&quot;x&quot;</ETag></CopyObjectResult>", NULL);
     assert_false(s3_failure_in_body(&good));
