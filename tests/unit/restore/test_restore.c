@@ -2,16 +2,48 @@
 #include "../mirror/collector.h"
 
 #include "base/error.h"
+#include "engine/restore/existing.h"
 #include "engine/restore/restore.h"
 #include "engine/s3sync/tree.h"
 #include "store/drivers.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+/* ---- system calls as those of a worse file system, or counted ---- */
+
+static gboolean coarse_times; /* whole even seconds, as FAT has them */
+static guint syncs;
+
+static int set_times(int fd, const char *path, const struct timespec times[2], int flags)
+{
+    struct timespec kept[2] = {times[0], times[1]};
+    for (guint i = 0; i < 2 && coarse_times; i++)
+        kept[i] = (struct timespec){.tv_sec = times[i].tv_sec / 2 * 2};
+    return (int)syscall(SYS_utimensat, fd, path, kept, flags);
+}
+
+int utimensat(int fd, const char *path, const struct timespec times[2], int flags)
+{
+    return set_times(fd, path, times, flags);
+}
+
+int futimens(int fd, const struct timespec times[2])
+{
+    return set_times(fd, NULL, times, 0);
+}
+
+int fdatasync(int fd)
+{
+    syncs++;
+    return 0;
+}
 
 /* A store with one point, made of entries as a test wants them, and a target. */
 typedef struct {
@@ -54,12 +86,14 @@ static void scene_free(Scene *scene)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Scene, scene_free)
 
+static gint64 mtime = 1000;
+
 static void put_entry(Scene *scene, S3Entry *entry, guint32 mode)
 {
     entry->meta.mode = mode;
     entry->meta.uid = geteuid();
     entry->meta.gid = getegid();
-    entry->meta.mtime_s = 1000;
+    entry->meta.mtime_s = mtime;
     assert_true(tree_writer_put(scene->writer, entry, NULL));
 }
 
@@ -75,6 +109,14 @@ static void put_symlink(Scene *scene, const char *path, const char *target)
     put_entry(scene, &entry, S_IFLNK | 0777);
 }
 
+static void hash_of(const void *data, gsize length, guint8 digest[HASH_BYTES])
+{
+    Hash *hash = hash_new();
+    hash_update(hash, data, length);
+    hash_finish(hash, digest);
+    hash_free(hash);
+}
+
 /* A file whose object holds `stored`, while the point knows the hash of `content` (NULL: of what is stored). */
 static void put_file(Scene *scene, const char *path, const char *stored, const char *content, const char *link)
 {
@@ -85,10 +127,7 @@ static void put_file(Scene *scene, const char *path, const char *stored, const c
     assert_true(store_put(scene->store, key, &body, NULL, &result, NULL));
     S3Entry entry = {.path = path, .key = key, .link = link, .object_size = strlen(stored), .part_size = 8 << 20};
     entry.meta.size = strlen(content);
-    Hash *hash = hash_new();
-    hash_update(hash, content, strlen(content));
-    hash_finish(hash, entry.hash);
-    hash_free(hash);
+    hash_of(content, strlen(content), entry.hash);
     put_entry(scene, &entry, S_IFREG | 0644);
 }
 
@@ -294,6 +333,122 @@ static void test_deletions_count_folders_that_make_room(void **state)
     assert_string_equal(content, "one");
 }
 
+static void test_coarse_times_are_known(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    coarse_times = TRUE;
+    mtime = 1001;
+    put_dir(scene, "");
+    put_file(scene, "a", "one", NULL, NULL);
+    gboolean fine = restore(scene, NULL) && restore(scene, NULL);
+    coarse_times = FALSE;
+    mtime = 1000;
+    assert_true(fine);
+    assert_int_equal(scene->stats.files_restored, 0);
+    assert_int_equal(scene->stats.files_unchanged, 1);
+    /* Where times are exact a second is a difference. */
+    assert_true(restore(scene, NULL));
+    assert_int_equal(scene->stats.files_restored, 1);
+}
+
+/* Of what replaces something the old name may get the new size and time before the content is there. */
+static void test_contents_reach_the_disk_before_names(void **state)
+{
+    static const struct {
+        const char *before; /* NULL: nothing */
+        guint syncs;
+    } cases[] = {{NULL, 0}, {"an old one", 1}};
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(Scene) scene = scene_new();
+        put_dir(scene, "");
+        put_file(scene, "a", "one", NULL, NULL);
+        assert_int_equal(g_mkdir(scene->target, 0700), 0);
+        g_autofree char *old = g_build_filename(scene->target, "a", NULL);
+        assert_true(!cases[i].before || g_file_set_contents(old, cases[i].before, -1, NULL));
+        syncs = 0;
+        assert_true(restore(scene, NULL));
+        assert_int_equal(scene->stats.files_restored, 1);
+        assert_int_equal(syncs, cases[i].syncs);
+    }
+}
+
+static void put_bytes(Scene *scene, const char *path, const char *link, const guint8 *data, gsize length)
+{
+    g_auto(StoreResult) result = {0};
+    StoreBody body = {.data = data, .length = length};
+    assert_true(store_put(scene->store, path, &body, NULL, &result, NULL));
+    S3Entry entry = {.path = path, .key = path, .link = link, .object_size = length, .part_size = 8 << 20};
+    entry.meta.size = length;
+    hash_of(data, length, entry.hash);
+    put_entry(scene, &entry, S_IFREG | 0644);
+}
+
+static void test_files_that_end_in_a_hole_reach_the_disk(void **state)
+{
+    static const guint8 zeroes[8192];
+    guint8 data[8192] = "x";
+    g_autoptr(Scene) scene = scene_new();
+    put_dir(scene, "");
+    put_bytes(scene, "hole", NULL, data, sizeof data);
+    put_bytes(scene, "only-hole", NULL, zeroes, sizeof zeroes);
+    syncs = 0;
+    assert_true(restore(scene, NULL));
+    assert_int_equal(scene->stats.files_restored, 2);
+    assert_int_equal(syncs, 1);
+}
+
+/* Bytes that this process read so far; 0 if the kernel does not tell. */
+static guint64 bytes_read(void)
+{
+    g_autofree char *text = NULL;
+    unsigned long long count = 0;
+    return g_file_get_contents("/proc/self/io", &text, NULL, NULL) && sscanf(text, "rchar: %llu", &count) == 1 ? count
+                                                                                                               : 0;
+}
+
+static void test_one_content_is_read_once(void **state)
+{
+    const gsize length = 1 << 20;
+    g_autofree guint8 *data = g_malloc(length);
+    memset(data, 'x', length);
+    if (bytes_read() == 0) {
+        print_message("skipped: no /proc/self/io\n");
+        skip();
+    }
+    g_autoptr(Scene) scene = scene_new();
+    put_dir(scene, "");
+    put_bytes(scene, "a", NULL, data, length);
+    for (const char *name = "b\0c\0d\0e\0"; *name; name += 2)
+        put_bytes(scene, name, "a", data, length);
+    assert_true(restore(scene, NULL));
+    g_autofree char *last = g_build_filename(scene->target, "e", NULL);
+    assert_int_equal(g_unlink(last), 0);
+    scene->options.checksum = TRUE;
+    guint64 before = bytes_read();
+    assert_true(restore(scene, NULL));
+    assert_int_equal(scene->stats.files_restored, 1);
+    assert_int_equal(scene->stats.files_unchanged, 4);
+    assert_true(bytes_read() - before < 2 * length);
+}
+
+/* Linux's own: a file of no length whose first byte cannot be read. */
+static void test_what_cannot_be_read_is_fetched(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    int fd = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    scene->options.checksum = TRUE;
+    RestoreRun run = {.options = &scene->options, .store = scene->store, .root_fd = fd, .granularity_ns = 1};
+    S3Entry entry = {.path = "mem", .part_size = 8 << 20};
+    entry.meta.mode = S_IFREG | 0600;
+    Existing existing = EXISTING_RIGHT;
+    g_autoptr(GError) error = NULL;
+    assert_true(existing_compare(&run, fd, "mem", &entry, NULL, &existing, NULL, &error));
+    assert_int_equal(existing, EXISTING_REPLACE);
+    assert_int_equal(collector_warned(scene->collector, "cannot read mem"), 1);
+    (void)close(fd);
+}
+
 static void test_points_and_their_times(void **state)
 {
     g_autoptr(Scene) scene = scene_new();
@@ -333,6 +488,11 @@ int main(void)
         cmocka_unit_test(test_a_dry_run_makes_nothing),
         cmocka_unit_test(test_deletions_count_what_is_below),
         cmocka_unit_test(test_deletions_count_folders_that_make_room),
+        cmocka_unit_test(test_coarse_times_are_known),
+        cmocka_unit_test(test_contents_reach_the_disk_before_names),
+        cmocka_unit_test(test_files_that_end_in_a_hole_reach_the_disk),
+        cmocka_unit_test(test_one_content_is_read_once),
+        cmocka_unit_test(test_what_cannot_be_read_is_fetched),
         cmocka_unit_test(test_points_and_their_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
