@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "engine/s3sync/content.h"
-#include "engine/s3sync/names.h"
+#include "engine/source/names.h"
 #include "fs/dir.h"
 #include "fs/remove.h"
 

@@ -108,6 +108,40 @@ static void test_a_row_is_found_with_its_parts(void **state)
     assert_null(found);
 }
 
+static void assert_wrong(Catalogue *catalogue, const char *key)
+{
+    g_autoptr(GHashTable) wrong = catalogue_wrong(catalogue, NULL);
+    assert_non_null(wrong);
+    assert_int_equal(g_hash_table_size(wrong), key != NULL ? 1 : 0);
+    assert_true(key == NULL || g_hash_table_contains(wrong, key));
+}
+
+/* A note stays, with or without a row, until a row is put; the row that there was is gone. */
+static void test_what_is_wrong_is_noted(void **state)
+{
+    gboolean fresh, unfinished;
+    CatalogueRow row = sample("known");
+    {
+        g_autoptr(Catalogue) catalogue = open_catalogue(*state, &fresh, &unfinished);
+        assert_wrong(catalogue, NULL);
+        assert_true(catalogue_put(catalogue, &row, NULL) && catalogue_add_wrong(catalogue, "known", NULL));
+        assert_true(catalogue_add_wrong(catalogue, "known", NULL));
+        assert_wrong(catalogue, "known");
+    }
+    g_autoptr(Catalogue) catalogue = open_catalogue(*state, &fresh, &unfinished);
+    g_autoptr(CatalogueRow) found = NULL;
+    assert_int_equal(catalogue_find(catalogue, "known", &found, NULL), 0);
+    assert_wrong(catalogue, "known");
+    row.key = "another";
+    assert_true(catalogue_put(catalogue, &row, NULL));
+    assert_wrong(catalogue, "known");
+    row.key = "known";
+    assert_true(catalogue_put(catalogue, &row, NULL));
+    assert_wrong(catalogue, NULL);
+    assert_true(catalogue_add_wrong(catalogue, "no row", NULL));
+    assert_wrong(catalogue, "no row");
+}
+
 static void test_values_and_the_mark_of_a_run(void **state)
 {
     gboolean fresh, unfinished;
@@ -285,6 +319,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SCRATCH_TEST(test_rows_come_back_in_the_order_of_keys),
         SCRATCH_TEST(test_a_row_is_found_with_its_parts),
+        SCRATCH_TEST(test_what_is_wrong_is_noted),
         SCRATCH_TEST(test_values_and_the_mark_of_a_run),
         SCRATCH_TEST(test_uploads_are_remembered),
         SCRATCH_TEST(test_it_belongs_to_one_destination_and_one_run),

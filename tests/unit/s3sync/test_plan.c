@@ -73,6 +73,22 @@ static void test_without_a_list_the_catalogue_counts(void **state)
     scene_expect(scene, "D b");
 }
 
+static void test_a_damaged_object_is_uploaded_whatever_it_says(void **state)
+{
+    g_autoptr(Scene) scene = scene_new(*state, "p/", FALSE);
+    scene_write(scene, "a", "one", 100);
+    scene_write(scene, "b", "two", 100);
+    scene_run(scene);
+    assert_true(catalogue_add_wrong(scene->catalogue, "a", NULL));
+    scene_expect(scene, "U a damaged");
+    /* Without a list an object is known by its row, and that is gone. */
+    scene->list = FALSE;
+    scene_expect(scene, "U a new");
+    scene_run(scene);
+    scene->list = TRUE;
+    scene_expect(scene, "");
+}
+
 static void test_own_keys_are_passed_over(void **state)
 {
     static const char *const OURS[] = {".backapp/generation", ".backapp/tree/x", ".trash/2024/f", ".backapp/~~",
@@ -350,6 +366,7 @@ int main(void)
         SCRATCH_TEST(test_what_others_did_to_the_bucket),
         SCRATCH_TEST(test_objects_without_a_row_are_looked_at),
         SCRATCH_TEST(test_without_a_list_the_catalogue_counts),
+        SCRATCH_TEST(test_a_damaged_object_is_uploaded_whatever_it_says),
         SCRATCH_TEST(test_own_keys_are_passed_over),
         SCRATCH_TEST(test_what_is_excluded_is_kept_in_the_bucket),
         SCRATCH_TEST(test_what_is_left_out_is_kept_in_the_bucket),

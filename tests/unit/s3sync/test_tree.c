@@ -251,6 +251,38 @@ static void test_expiry(void **state)
     assert_int_equal(count, 3001);
 }
 
+/* A point counts from when it was followed, not from when it was made: until then it was the present one. */
+static void test_expiry_of_what_rarely_changes(void **state)
+{
+    enum { LONG_AGO = 1500000000, NOT_SO_LONG = 1600000000, NOW = 1700000000 };
+    static const gint64 times[] = {LONG_AGO, NOT_SO_LONG, NOW};
+    g_autoptr(Store) store = store_memory_new();
+    for (guint i = 0; i < G_N_ELEMENTS(times); i++) {
+        g_autoptr(TreeWriter) writer = tree_writer_new(store, NULL, NULL, NULL);
+        put(writer, 0, 1);
+        put(writer, 1, i);
+        TreeRoot root = make_root();
+        root.time = times[i];
+        gboolean changed = FALSE;
+        assert_true(tree_writer_commit(writer, &root, &changed, NULL));
+        assert_true(changed);
+    }
+    guint64 removed = 0;
+    assert_true(tree_expire(store, NOT_SO_LONG, NULL, &removed, NULL));
+    assert_int_equal(removed, 0);
+    assert_true(tree_expire(store, NOT_SO_LONG + 1, NULL, &removed, NULL));
+    assert_int_equal(removed, 1);
+    /* The second is old, and was replaced only now. */
+    assert_true(tree_expire(store, NOW, NULL, &removed, NULL));
+    g_autoptr(GPtrArray) roots = tree_list_roots(store, NULL);
+    assert_int_equal(roots->len, 2);
+    assert_int_equal(((const TreeRoot *)g_ptr_array_index(roots, 1))->time, NOT_SO_LONG);
+    assert_true(tree_expire(store, NOW + 1, NULL, &removed, NULL));
+    g_autoptr(GPtrArray) left = tree_list_roots(store, NULL);
+    assert_int_equal(left->len, 1);
+    assert_int_equal(((const TreeRoot *)g_ptr_array_index(left, 0))->time, NOW);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_damage_is_found),
         cmocka_unit_test(test_lost_block_comes_back),
         cmocka_unit_test(test_expiry),
+        cmocka_unit_test(test_expiry_of_what_rarely_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
