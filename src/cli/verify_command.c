@@ -6,10 +6,28 @@
 #include "cli/run.h"
 #include "cli/store_args.h"
 
+#include <sys/stat.h>
+
 static const OptionDef options[] = {
     ROW_JOBS,    ROW_READ_BACK, ROW_CONCURRENCY, ROWS_STORE, ROW_STATE_DIR,
     ROWS_LIMITS, ROW_JSON,      OPTION_HELP_ROW, OPTION_END,
 };
+
+static gboolean has(const char *directory, const char *name)
+{
+    struct stat st;
+    g_autofree char *path = g_build_filename(directory, name, NULL);
+    return lstat(path, &st) == 0;
+}
+
+/* A directory is a mirror, unless it holds the lists that s3sync makes of what it stores, and no mirror's marker. */
+static gboolean is_store(const char *place)
+{
+    if (store_args_is_url(place))
+        return TRUE;
+    g_autofree char *directory = mirror_options_absolute(place);
+    return has(directory, ".backapp/tree") && !has(directory, ".backapp-destination");
+}
 
 /* What only makes sense for a store, or only for a mirror, is not silently ignored. */
 static gboolean check_options(const OptionArgs *args, gboolean store, GError **error)
@@ -19,7 +37,7 @@ static gboolean check_options(const OptionArgs *args, gboolean store, GError **e
         gboolean common = def->id == OPT_JSON || def->id == OPT_BWLIMIT || def->id == OPT_NICE || def->id == OPT_IONICE;
         if (!common && (def->id == OPT_JOBS) == store)
             return error_set(error, BACKAPP_ERROR_INVALID, "--%s is for %s", def->name,
-                             store ? "mirrors; a store takes --concurrency" : "stores; this is a directory");
+                             store ? "mirrors; a store takes --concurrency" : "stores; this directory is none");
     }
     return TRUE;
 }
@@ -31,7 +49,7 @@ static JobSpec *build(const OptionArgs *args, GError **error)
         return error_set(error, BACKAPP_ERROR_INVALID, "verify needs one destination: verify DEST"), NULL;
     if (*place == '\0')
         return error_set(error, BACKAPP_ERROR_INVALID, "DEST is empty"), NULL;
-    gboolean store = store_args_is_url(place);
+    gboolean store = is_store(place);
     g_autoptr(JobSpec) spec = job_spec_new(JOB_VERIFY);
     if (store) {
         store_args_set_source(spec, place);
@@ -55,8 +73,9 @@ const Command verify_command = {
     .name = "verify",
     .usage = "verify [OPTION]... DEST",
     .summary = "read a mirror or a store and compare it with what was recorded",
-    .details = "DEST is a mirror, or a store (s3://BUCKET/PREFIX, file:///DIR). Of a store the\n"
-               "list is compared with what was recorded, with --read-back every object is read.\n"
+    .details = "DEST is a mirror, or a store (s3://BUCKET/PREFIX, file:///DIR, or a DIR that s3sync\n"
+               "wrote to). Of a store the list is compared with what was recorded, with --read-back\n"
+               "every object is read.\n"
                "\n"
                "Of a mirror every file is read. A file without a recorded hash is\n"
                "compared with its source, where that is unchanged, and recorded; otherwise it is\n"

@@ -328,9 +328,10 @@ static void warn_of_sidecar(const Target *target)
 {
     g_autofree char *sidecar = g_build_filename(target->sources[0], DESTINATION_STATE_DIR, SIDECAR_NAME, NULL);
     if (access(sidecar, F_OK) == 0)
-        target->sink->warning(target->sink, "note", NULL,
-                              "the mirror's file system cannot hold all owners, modes and links, and its sidecar, which "
-                              "does, is not sent: files that are restored from the store come back without them");
+        target->sink->warning(
+            target->sink, "note", NULL,
+            "the mirror's file system cannot hold all owners, modes and links, and its sidecar, which "
+            "does, is not sent: files that are restored from the store come back without them");
 }
 
 static void run_second(gpointer user_data)

@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "base/human.h"
-#include "crypto/digest.h"
+#include "crypto/key.h"
 
 #include <errno.h>
 #include <string.h>
@@ -126,8 +126,10 @@ gboolean engine_encryption_key(const JobSpec *spec, guint8 key[32], GError **err
             error, BACKAPP_ERROR_INVALID,
             "encryption is asked for, but there is no key: set BACKUP_ENCRYPTION_KEY to 32 random bytes in "
             "base64 (openssl rand -base64 32), and keep a copy of it elsewhere");
-    if (!digest_parse_base64(spec->encryption_key, key, 32))
+    g_autoptr(Key) parsed = key_from_base64(spec->encryption_key, "the encryption key", NULL);
+    if (!parsed)
         return error_set(error, BACKAPP_ERROR_INVALID,
                          "the encryption key is not 32 bytes in base64 (44 characters, the last one '=')");
+    memcpy(key, key_bytes(parsed), KEY_BYTES);
     return TRUE;
 }

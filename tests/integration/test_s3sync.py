@@ -401,5 +401,35 @@ def test_verify_of_what_is_encrypted():
         assert run.code == 1 and run.stage2["damaged"] == 1, run
 
 
+def test_verify_knows_a_directory_that_is_a_store():
+    with StorePlace() as place:
+        place.fill(good="1", flipped="4444")
+        place.sync()
+        assert place.fine("verify", place.store).stage2["verified"] == 2
+        assert place.fine("verify", "--read-back", "store", cwd=place.root).stage2["verified"] == 2
+        wrong(place, "verify", "--jobs", "2", place.store, words=["--concurrency"])
+        (place.store / "flipped").write_bytes(b"5444")
+        run = place.json("verify", "--read-back", place.store)
+        assert run.code == 1 and damaged(run) == [("damaged", "flipped")], run
+        # A mirror stays one, whatever else lies in its folder, and is not read as a store.
+        place.mirror()
+        (place.dst / ".backapp" / "tree").mkdir()
+        assert "verify" in place.fine("verify", place.dst).summary
+        wrong(place, "verify", "--read-back", place.dst, words=["stores"])
+
+
+def test_space_around_the_key_does_not_count():
+    with StorePlace() as place:
+        place.fill(a="1")
+        place.environment["BACKUP_ENCRYPTION_KEY"] = ENCRYPTION_KEY
+        place.sync("--encrypt")
+        for key in (ENCRYPTION_KEY + "\n", " " + ENCRYPTION_KEY + "\r\n"):
+            place.environment["BACKUP_ENCRYPTION_KEY"] = key
+            assert place.sync("--encrypt").stage2["filesUnchanged"] == 1
+            assert place.fine("verify", "--read-back", place.store).stage2["verified"] == 1
+        for key in ("\n", ENCRYPTION_KEY[:20] + "\n" + ENCRYPTION_KEY[20:]):
+            wrong(place, "s3sync", "--encrypt", place.src, place.store, words=["base64"], env={"BACKUP_ENCRYPTION_KEY": key})
+
+
 if __name__ == "__main__":
     run_module("s3sync", sys.modules["__main__"])
