@@ -4,9 +4,10 @@
 import os
 import sys
 
-from cli_tools import as_nobody, end, everything, run_module, tree, wait_for
+from cli_tools import Skip, as_nobody, end, everything, run_module, tree, wait_for
 from s3_tools import BucketPlace, FaultProxy, Rule, StorePlace
 from test_s3sync import stored, wrong
+from weakfs import Drive
 
 
 def both(place, *options, to=None):
@@ -130,6 +131,76 @@ def test_refusals_of_either_stage():
         assert run.code == 4 and len(stored(place)) == 150, run
         place.fine("two-stage", "--only-s3", "--delete", "--confirm", run.done["planHash"], place.dst, place.store)
         assert len(stored(place)) == 10
+
+
+def swap(place):
+    """Puts another drive, with a mirror of something else, at DEST."""
+    other, source = place.root / "other", place.root / "other-source"
+    source.mkdir()
+    (source / "foreign").write_text("9")
+    place.fine("mirror", source, other)
+    place.dst.rename(place.root / "first")
+    other.rename(place.dst)
+
+
+def test_another_drive_is_not_sent():
+    with StorePlace() as place:
+        place.fill(a="1", b="2")
+        both(place)
+        swap(place)
+        before = everything(place.store)
+        for options in ((), ("--dry-run",), ("--delete", "--max-delete", "100")):
+            run = place.json("two-stage", "--only-s3", *options, place.dst, place.store)
+            assert run.code == 4 and run.done["status"] == "refused", run
+            assert "another drive" in run.done["error"]["message"] and "stage2" not in run.summary, run.done
+            assert everything(place.store) == before
+        place.fine("two-stage", "--only-s3", "--force", "--delete", place.dst, place.store)
+        assert stored(place) == {"foreign": b"9"}, stored(place)
+
+
+def test_a_mirror_without_its_marker_is_not_sent():
+    with StorePlace() as place:
+        place.fill(a="1")
+        both(place)
+        (place.dst / ".backapp-destination").unlink()
+        before = everything(place.store)
+        run = place.json("two-stage", "--only-s3", place.dst, place.store)
+        assert run.code == 4 and "not mounted" in run.done["error"]["message"], run
+        assert everything(place.store) == before
+
+
+def test_recovery_of_a_foreign_mirror_is_refused_until_forced():
+    if os.geteuid() != 0:
+        raise Skip("only root can have a mirror that belongs to somebody else")
+    with StorePlace() as place:
+        place.fill(a="1")
+        place.mirror()
+        os.chown(place.dst / ".backapp", 65534, 65534)
+        run = place.json("mirror", "--recover", place.dst)
+        if run.code == 0:
+            raise Skip("the file system of temporary files is not one whose owners count")
+        assert run.code == 4 and run.done["status"] == "refused" and "--force" in run.done["error"]["message"], run
+        place.fine("mirror", "--recover", "--force", place.dst)
+
+
+def check_word_of_sidecar(kind):
+    with StorePlace() as place, Drive(place.root, kind) as drive:
+        place.dst = drive.point / "mirror"
+        place.fill(file="1")
+        os.symlink("file", place.src / "link")
+        run = both(place)
+        assert len([w for w in run.of("warning") if "sidecar" in w["message"] and "not sent" in w["message"]]) == 1, run.events
+        assert stored(place)["file"] == b"1", stored(place)
+
+
+def test_that_a_sidecar_is_not_sent_is_said():
+    reasons = []
+    for kind in ("exfat", "ntfs"):
+        try:
+            return check_word_of_sidecar(kind)
+        except Skip as why:
+            reasons.append(f"{kind}: {why}")
+    raise Skip("; ".join(reasons))
 
 
 def test_the_mirror_cannot_change_under_the_second_stage():
