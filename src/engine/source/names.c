@@ -18,7 +18,7 @@
 #define WIDE_DOT    "\xef\xbc\x8e" /* U+FF0E */
 
 struct S3Names {
-    gboolean encrypted;
+    gboolean encrypted, as_they_are;
     guint8 key[SIV_KEY_BYTES];
     GMutex lock;
     GPtrArray *idle; /* of CryptName: one serves one thread at a time */
@@ -32,6 +32,13 @@ S3Names *names_new(const guint8 *name_key)
     names->encrypted = name_key != NULL;
     if (name_key != NULL)
         memcpy(names->key, name_key, SIV_KEY_BYTES);
+    return names;
+}
+
+S3Names *names_new_paths(void)
+{
+    S3Names *names = names_new(NULL);
+    names->as_they_are = TRUE;
     return names;
 }
 
@@ -152,6 +159,10 @@ void names_child_key(const S3Names *names, const char *parent_key, const char *n
         g_string_append(out, parent_key);
         g_string_append_c(out, '/');
     }
+    if (names->as_they_are) {
+        g_string_append(out, name);
+        return;
+    }
     if (!names->encrypted) {
         append_plain(name, out);
         return;
@@ -198,7 +209,7 @@ char *names_path(const S3Names *names, const char *key, GError **error)
         path = crypt_name_decrypt(context, key, NULL);
         give_context(names, context);
     } else {
-        path = decode_plain(names, key);
+        path = names->as_they_are ? g_strdup(key) : decode_plain(names, key);
     }
     if (path == NULL || !is_path(path)) {
         error_set(error, BACKAPP_ERROR_INVALID, "no file has this object's key");

@@ -10,6 +10,8 @@ typedef struct S3Names S3Names;
 
 /* name_key: 64 bytes for encrypted names, or NULL for plain ones. */
 S3Names *names_new(const guint8 *name_key);
+/* Whose keys are the paths as they are. */
+S3Names *names_new_paths(void);
 
 /* Appends the key of child `name` of the directory whose key is parent_key ("" the root, else without a slash at its
  * end) to out, parent and slash included. */

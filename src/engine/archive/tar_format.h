@@ -1,0 +1,31 @@
+/*
+ * The headers of a tar in the pax format (POSIX.1-2001), as GNU tar and libarchive read them: a pax header wherever
+ * ustar's fields cannot say it (long names, sizes over 8 GiB, times with nanoseconds), SCHILY.xattr.* and
+ * SCHILY.acl.access/default as text, GNU sparse format 1.0. Values; any thread.
+ */
+#pragma once
+
+#include "engine/source/entry.h"
+
+#define TAR_BLOCK 512
+
+/* A piece of a file that is no hole. */
+typedef struct {
+    guint64 offset, length;
+} TarExtent;
+
+/* Appends the headers of an entry. A regular file without entry->link is followed by tar_content_size bytes of content
+ * and tar_padding of it; extents (NULL: not sparse) in ascending order are then its data, and the map that belongs before
+ * them is appended too. A further name (entry->link) is a hard link without content. Paths are written as they are; the
+ * root ("") is "./". FALSE with INVALID for what a tar cannot hold (a socket). */
+gboolean tar_put_header(const S3Entry *entry, const TarExtent *extents, guint count, GByteArray *out, GError **error);
+/* Bytes of content behind the headers (and the map): the size, or the extents' sum. */
+guint64 tar_content_size(const S3Entry *entry, const TarExtent *extents, guint count);
+/* Zeros behind `size` bytes up to a whole block. */
+guint tar_padding(guint64 size);
+/* The two blocks of zeros that end a tar. */
+#define TAR_END_BYTES (2 * TAR_BLOCK)
+
+/* Reads the map that a sparse file's content begins with: appends TarExtents to extents; *used: its length with padding.
+ * 1; 0 if data ends before the map does; -1 with CORRUPT (not ascending, beyond `size`, more than 16 Mi pieces). */
+int tar_read_map(const guint8 *data, gsize length, guint64 size, GArray *extents, gsize *used, GError **error);
