@@ -73,9 +73,9 @@ const Command verify_command = {
     .name = "verify",
     .usage = "verify [OPTION]... DEST",
     .summary = "read a mirror or a store and compare it with what was recorded",
-    .details = "DEST is a mirror, or a store (s3://BUCKET/PREFIX, file:///DIR, or a DIR that s3sync\n"
-               "wrote to). Of a store the list is compared with what was recorded, with --read-back\n"
-               "every object is read.\n"
+    .details = "DEST is a mirror, or a store: s3://BUCKET/PREFIX, file:///DIR, or a directory\n"
+               "that s3sync wrote to. Of a store the list is compared with what was recorded,\n"
+               "with --read-back every object is read.\n"
                "\n"
                "Of a mirror every file is read. A file without a recorded hash is\n"
                "compared with its source, where that is unchanged, and recorded; otherwise it is\n"
