@@ -169,7 +169,8 @@ Store *store_s3_new(const char *bucket, const char *prefix, const StoreOptions *
                         .insecure = options->insecure,
                         .max_idle = options->connections,
                         .rate = options->rate,
-                        .cancel = options->cancel};
+                        .cancel = options->cancel,
+                        .debug = options->debug};
     s3->http = http_client_new(&http, error);
     if (!s3->http)
         return NULL;

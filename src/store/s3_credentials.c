@@ -41,12 +41,14 @@ static gboolean make_askers(S3Askers *askers, const StoreOptions *options, GErro
                                       : bundle && *bundle ? bundle
                                                           : NULL,
                            .insecure = options->insecure,
-                           .cancel = options->cancel};
+                           .cancel = options->cancel,
+                           .debug = options->debug};
     HttpOptions near = {.connect_timeout_ms = NEAR_CONNECT_MS,
                         .total_timeout_ms = NEAR_TOTAL_MS,
                         .max_idle = 1,
                         .no_proxy = TRUE,
-                        .cancel = options->cancel};
+                        .cancel = options->cancel,
+                        .debug = options->debug};
     askers->network = http_client_new(&network, error);
     askers->near = askers->network ? http_client_new(&near, error) : NULL;
     return askers->near != NULL;
