@@ -21,8 +21,8 @@ typedef struct {
     guint connections;        /* idle connections kept; 0: 64 */
     Rate *rate;               /* may be NULL; must outlive the store */
     const CancelFlag *cancel; /* may be NULL; must outlive the store */
-    gboolean debug;
-    RetryPolicy retry; /* attempts 0: the default (8 attempts, 200 ms to 20 s) */
+    gboolean debug;           /* log each request and answer, secrets left out */
+    RetryPolicy retry;        /* attempts 0: the default (8 attempts, 200 ms to 20 s) */
 } StoreOptions;
 
 /* Everything unset, path_style -1. */
