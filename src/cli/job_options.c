@@ -249,9 +249,6 @@ static void apply_flag(JobOptions *options, int id)
     }
 }
 
-static const char *const conflicts[] = {"overwrite", "if-newer", "skip", "rename", NULL};
-static const char *const tiers[] = {"Standard", "Bulk", "Expedited", NULL};
-
 static gboolean apply(JobSpec *spec, const OptionUse *use, GError **error)
 {
     JobOptions *options = &spec->options;
@@ -303,9 +300,9 @@ static gboolean apply(JobSpec *spec, const OptionUse *use, GError **error)
     case OPT_AT:
         return set_text(&options->restore.at, use, error);
     case OPT_CONFLICT:
-        return set_word(&options->restore.conflict, use, conflicts, error);
+        return set_word(&options->restore.conflict, use, job_conflict_words, error);
     case OPT_THAW_TIER:
-        return set_word(&options->restore.thaw_tier, use, tiers, error);
+        return set_word(&options->restore.thaw_tier, use, job_thaw_tiers, error);
     default:
         if (is_store_option(use->def->id))
             return apply_to_stores(spec, use, error);

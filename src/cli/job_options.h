@@ -59,6 +59,7 @@ enum {
     OPT_CONFLICT,
     OPT_THAW,
     OPT_THAW_TIER,
+    OPT_LIST,
 };
 
 /* clang-format off */
@@ -117,6 +118,7 @@ enum {
 #define ROW_RESTORE_CONCURRENCY {"concurrency", 0, "N", "Fetch N files at once (default 16).", OPT_CONCURRENCY}
 #define ROW_THAW {"thaw", 0, "DAYS", "Ask for cold objects (GLACIER, DEEP_ARCHIVE) to be made readable for DAYS days.", OPT_THAW}
 #define ROW_THAW_TIER {"thaw-tier", 0, "TIER", "How fast: Standard (default), Bulk or Expedited.", OPT_THAW_TIER}
+#define ROW_LIST {"list", 0, NULL, "Restore nothing, but list the points of STORE, the newest first.", OPT_LIST}
 /* Rows that belong together. */
 #define ROWS_SELECTION ROW_EXCLUDE, ROW_INCLUDE, ROW_ONE_FILE_SYSTEM, ROW_EXCLUDE_CACHES, ROW_EXCLUDE_IF_PRESENT, ROW_EXCLUDE_LARGER_THAN
 #define ROWS_STORE ROW_ENDPOINT, ROW_REGION, ROW_PROVIDER, ROW_PROFILE, ROW_CA_FILE, ROW_PATH_STYLE

@@ -6,23 +6,25 @@
 
 #include <string.h>
 
-static RestoreConflict conflict_of(const char *word)
+G_STATIC_ASSERT(G_N_ELEMENTS(job_conflict_words) == RESTORE_RENAME + 2);
+
+static gboolean read_conflict(const char *word, RestoreConflict *conflict, GError **error)
 {
-    static const char *const words[] = {"overwrite", "if-newer", "skip", "rename"};
-    for (guint i = 0; i < G_N_ELEMENTS(words); i++)
-        if (g_strcmp0(word, words[i]) == 0)
-            return (RestoreConflict)i;
-    return RESTORE_OVERWRITE;
+    for (guint i = 0; job_conflict_words[i]; i++)
+        if (!word || strcmp(word, job_conflict_words[i]) == 0) {
+            *conflict = (RestoreConflict)i;
+            return TRUE;
+        }
+    return error_set(error, BACKAPP_ERROR_INVALID, "there is no conflict policy of that name; nothing is restored");
 }
 
-static void fill_options(const JobSpec *spec, RestoreOptions *options)
+static gboolean fill_options(const JobSpec *spec, RestoreOptions *options, GError **error)
 {
     const JobOptions *job = &spec->options;
     const JobRestoreOptions *restore = &job->restore;
     restore_options_default(options);
     options->at = restore->at;
     options->target = g_array_index(spec->destinations, JobDestination, 0).path;
-    options->conflict = conflict_of(restore->conflict);
     options->delete_extraneous = job->delete_extraneous;
     options->checksum = job->checksum;
     options->dry_run = job->dry_run;
@@ -33,6 +35,7 @@ static void fill_options(const JobSpec *spec, RestoreOptions *options)
     options->max_delete_percent = job->max_delete_percent;
     options->force = job->force;
     options->concurrency = restore->concurrency;
+    return read_conflict(restore->conflict, &options->conflict, error);
 }
 
 static json_t *restore_json(const RestoreStats *stats)
@@ -66,12 +69,13 @@ static json_t *restore_json(const RestoreStats *stats)
 Event *engine_run_restore(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink)
 {
     g_autoptr(GError) error = NULL;
+    guint8 key[32] = {0};
+    RestoreOptions options;
+    if (!fill_options(spec, &options, &error))
+        return worker_done_failed(error);
     g_autoptr(Store) store = engine_open_store(&spec->store, rate, cancel, &error);
     if (!store)
         return worker_done_failed(error);
-    guint8 key[32] = {0};
-    RestoreOptions options;
-    fill_options(spec, &options);
     if (spec->encryption_key) {
         if (!engine_encryption_key(spec, key, &error))
             return worker_done_failed(error);

@@ -219,6 +219,9 @@ void job_restore_options_clear(JobRestoreOptions *options)
     g_ptr_array_unref(options->paths);
 }
 
+const char *const job_conflict_words[] = {"overwrite", "if-newer", "skip", "rename", NULL};
+const char *const job_thaw_tiers[] = {"Standard", "Bulk", "Expedited", NULL};
+
 static gboolean is_one_of(const char *value, const char *const *words)
 {
     return !value || g_strv_contains(words, value);
@@ -226,12 +229,10 @@ static gboolean is_one_of(const char *value, const char *const *words)
 
 gboolean job_restore_options_validate(const JobRestoreOptions *options, GError **error)
 {
-    static const char *const conflicts[] = {"overwrite", "if-newer", "skip", "rename", NULL};
-    static const char *const tiers[] = {"Standard", "Bulk", "Expedited", NULL};
-    if (!is_one_of(options->conflict, conflicts))
+    if (!is_one_of(options->conflict, job_conflict_words))
         return error_set(error, BACKAPP_ERROR_INVALID,
                          "options.restore.conflict: must be overwrite, if-newer, skip or rename");
-    if (!is_one_of(options->thaw_tier, tiers))
+    if (!is_one_of(options->thaw_tier, job_thaw_tiers))
         return error_set(error, BACKAPP_ERROR_INVALID, "options.restore.thawTier: must be Standard, Bulk or Expedited");
     return TRUE;
 }

@@ -44,6 +44,10 @@ extern const JsonField job_s3_fields[];
 void job_s3_options_init(JobS3Options *options);
 void job_s3_options_clear(JobS3Options *options);
 
+/* The words of conflict, in the order of RestoreConflict, and of thaw_tier; NULL-terminated. */
+extern const char *const job_conflict_words[5];
+extern const char *const job_thaw_tiers[4];
+
 /* options.restore; see engine/restore/restore.h. */
 typedef struct {
     char *at, *conflict, *thaw_tier;
