@@ -12,8 +12,8 @@ _backapp_options() {
     two-stage) echo "--only-s3 --delete $selection $mirror $s3 $stores $safety $limits --engine --jobs $shown" ;;
     s3sync) echo "--delete $selection --checksum --dry-run --verify $s3 $stores $safety $limits $shown" ;;
     restore)
-        echo "--to --at --conflict --delete --checksum --dry-run --no-acls --no-xattrs --thaw --thaw-tier --max-delete" \
-            "--force --concurrency $stores $limits $shown"
+        echo "--to --at --list --conflict --delete --checksum --dry-run --no-acls --no-xattrs --thaw --thaw-tier" \
+            "--max-delete --force --concurrency $stores $limits $shown"
         ;;
     verify) echo "--jobs --read-back --concurrency --state-dir $stores $limits --json --help -h" ;;
     store) echo "$stores --long -l --json --help -h" ;;

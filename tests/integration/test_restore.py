@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """`backapp restore` at the command line: points, paths, conflicts, what is never written, what is lost or cold, resuming."""
 
+import json
 import os
 import signal
 import stat
@@ -107,6 +108,60 @@ def test_points():
             assert not list(place.root.glob("back/*"))
         code, _, err = place.run("restore", f"s3://{place.bucket}/elsewhere", "--to", place.back)
         assert code == 1 and "no backup" in err, err
+
+
+def test_points_are_listed():
+    with BucketPlace() as place:
+        place.fill(a="1", folder__b="22")
+        place.sync(to=place.url)
+        next_second()
+        place.fill(c="333")
+        place.sync(to=place.url)
+        names = sorted(key.rpartition("/")[2] for key in place.keys(own=True) if "/roots/" in key)
+        lines = place.good("restore", "--list", place.url).splitlines()
+        assert [line.split()[1] for line in lines] == names[::-1] and "3 files, 6 B" in lines[0], lines
+        points = [json.loads(line) for line in place.good("restore", "--json", "--list", place.url).splitlines()]
+        assert [(p["name"], p["files"], p["bytes"], p["partial"]) for p in points] == [
+            (names[1], 3, 6, False), (names[0], 2, 3, False)], points
+        # Both the name and the time that are listed choose the point.
+        for number, when in enumerate((points[1]["name"], points[1]["time"])):
+            restore(place, "--at", when, store=place.url, to=place.root / f"at{number}")
+            assert sorted(tree(place.root / f"at{number}")) == ["a", "folder", "folder/b"]
+        # One that is damaged is named, and hides no other.
+        place.client.put(place.bucket, f"backup/.backapp/tree/roots/{names[1]}", b"rubbish")
+        code, out, err = place.run("restore", "--list", place.url)
+        assert code == 3 and "CANNOT BE USED" in out.splitlines()[0] and names[0] in out.splitlines()[1], (out, err)
+        points = [json.loads(line) for line in place.run("restore", "--json", "--list", place.url)[1].splitlines()]
+        assert points[0]["problem"] and "files" not in points[0] and "problem" not in points[1], points
+
+
+def test_dates_are_listed():
+    with StorePlace() as place:
+        code, _, err = place.run("restore", "--list", place.store)
+        assert code == 1 and "no such directory" in err, err
+        place.fill(a="1")
+        place.sync("--s3-prefix", "YYYY-MM-DD")
+        (place.store / "unrelated").mkdir()
+        (place.store / "unrelated" / "file").write_text("x")
+        out = place.good("restore", "--list", place.store)
+        (folder,) = {line.split()[3] for line in out.splitlines()}
+        assert len(out.splitlines()) == 1 and folder == time.strftime("%Y-%m-%d"), out
+        (point,) = [json.loads(line) for line in place.good("restore", "--list", "--json", place.store).splitlines()]
+        assert point["folder"] == folder, point
+        restore(place, "--at", point["name"], store=place.store / folder)
+        assert tree(place.back) == {"a": b"1"}
+        code, out, err = place.run("restore", "--list", place.store / "unrelated")
+        assert code == 1 and not out and "no backup" in err, (out, err)
+
+
+def test_points_of_what_is_encrypted_need_its_key():
+    with StorePlace() as place:
+        place.fill(a="1")
+        key = {"BACKUP_ENCRYPTION_KEY": ENCRYPTION_KEY}
+        place.fine("s3sync", "--encrypt", place.src, place.store, env=key)
+        assert "  1 file, 1 B" in place.good("restore", "--list", place.store, env=key)
+        code, out, err = place.run("restore", "--list", place.store)
+        assert code == 1 and not out and "BACKUP_ENCRYPTION_KEY" in err, err
 
 
 def test_a_point_before_changes_of_time_and_of_long_names():
@@ -340,6 +395,8 @@ def test_wrong_input_is_refused():
             (("--thaw", "0", place.store, *to), "--thaw"), (("--thaw-tier", "Slow", place.store, *to), "Bulk"),
             (("--max-delete", "x", place.store, *to), "--max-delete"), (("--at", "", place.store, *to), "--at"),
             (("--concurrency", "0", place.store, *to), "--concurrency"), (("s3://", *to), "bucket"),
+            (("--list",), "STORE"), (("--list", place.store, "a"), "nothing else"), (("--list", place.store, *to), "--to"),
+            (("--list", "--at", "latest", place.store), "--at"), (("--list", "--nice", "3", place.store), "--nice"),
             (("--encrypt", place.store, *to), "--encrypt"), (("--exclude", "x", place.store, *to), "--exclude"),
         ):
             wrong(place, "restore", *arguments, words=[word])

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "engine/s3sync/content.h"
 #include "engine/s3sync/tree_format.h"
+#include "store/drivers.h"
 
 #include <string.h>
 
@@ -86,6 +87,8 @@ void restore_point_free(RestorePoint *point)
     if (!point)
         return;
     g_free(point->name);
+    g_free(point->folder);
+    g_free(point->problem);
     g_free(point);
 }
 
@@ -94,29 +97,103 @@ static void free_point(gpointer point)
     restore_point_free(point);
 }
 
+/* Reads a point's numbers. FALSE if that is no matter of this point alone. */
+static gboolean read_point(Store *store, const TreeRoot *root, const guint8 *content_key, RestorePoint *point,
+                           GError **error)
+{
+    TreeRoot read = {0};
+    g_autoptr(GArray) blocks = tree_blocks_new();
+    g_autoptr(GError) local = NULL;
+    gboolean fine = tree_root_read(store, root->key, content_key, &read, blocks, &local);
+    if (fine) {
+        point->time = read.time;
+        point->files = read.files;
+        point->bytes = read.bytes;
+        point->partial = read.partial;
+    } else if (error_is(local, BACKAPP_ERROR_CORRUPT) || error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
+        point->time = root->time;
+        point->problem = g_strdup(local->message);
+        fine = TRUE;
+    } else {
+        g_propagate_error(error, g_steal_pointer(&local));
+    }
+    tree_root_clear(&read);
+    return fine;
+}
+
+/* Appends the points of the mirror in a folder of the store; NULL: in the store itself. */
+static gboolean add_points(Store *store, const char *folder, const guint8 *content_key, GPtrArray *points,
+                           GError **error)
+{
+    g_autofree char *prefix = g_strconcat(folder ? folder : "", "/", NULL);
+    g_autoptr(Store) below = folder ? store_prefix_borrow(store, prefix) : NULL;
+    Store *mirror = below ? below : store;
+    g_autoptr(GPtrArray) roots = tree_list_roots(mirror, error);
+    if (!roots)
+        return FALSE;
+    for (guint i = 0; i < roots->len; i++) {
+        const TreeRoot *root = g_ptr_array_index(roots, i);
+        RestorePoint *point = g_new0(RestorePoint, 1);
+        *point = (RestorePoint){.name = g_strdup(name_of(root)), .folder = g_strdup(folder)};
+        g_ptr_array_add(points, point);
+        if (!read_point(mirror, root, content_key, point, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* The first folder of the store behind `after` (NULL: of all), without its slash. *folder is NULL if there is none. */
+static gboolean next_folder(Store *store, const char *after, char **folder, GError **error)
+{
+    /* The character behind the slash sorts after all that is below it. */
+    g_autofree char *start = after ? g_strdup_printf("%s%c", after, '/' + 1) : NULL;
+    g_autoptr(StoreList) list = store_list(store, "", start, FALSE, error);
+    const StoreObject *object;
+    int more = list ? 0 : -1;
+    *folder = NULL;
+    while (list && !*folder && (more = store_list_next(list, &object, error)) > 0) {
+        const char *slash = strchr(object->key, '/');
+        if (slash && slash != object->key)
+            *folder = g_strndup(object->key, (gsize)(slash - object->key));
+    }
+    return more >= 0;
+}
+
+static gboolean add_folders(Store *store, const guint8 *content_key, GPtrArray *points, GError **error)
+{
+    g_autofree char *folder = NULL;
+    do {
+        char *next;
+        if (!next_folder(store, folder, &next, error))
+            return FALSE;
+        g_free(folder);
+        folder = next;
+        if (folder && !add_points(store, folder, content_key, points, error))
+            return FALSE;
+    } while (folder);
+    return TRUE;
+}
+
+static int newest_first(gconstpointer a, gconstpointer b)
+{
+    const RestorePoint *left = *(const RestorePoint *const *)a, *right = *(const RestorePoint *const *)b;
+    int order = (left->time < right->time) - (left->time > right->time);
+    return order != 0 ? order : strcmp(right->name, left->name);
+}
+
 GPtrArray *restore_points(Store *store, const guint8 *master_key, GError **error)
 {
     g_auto(S3Keys) keys = {0};
-    g_autoptr(GPtrArray) roots = tree_list_roots(store, error);
-    if (!roots)
-        return NULL;
     if (master_key)
         s3keys_derive(master_key, &keys);
+    const guint8 *content_key = master_key ? keys.content : NULL;
     g_autoptr(GPtrArray) points = g_ptr_array_new_with_free_func(free_point);
-    for (guint i = 0; i < roots->len; i++) {
-        const TreeRoot *root = g_ptr_array_index(roots, i);
-        TreeRoot read = {0};
-        g_autoptr(GArray) blocks = tree_blocks_new();
-        if (!tree_root_read(store, root->key, master_key ? keys.content : NULL, &read, blocks, error))
-            return NULL;
-        RestorePoint *point = g_new0(RestorePoint, 1);
-        *point = (RestorePoint){.name = g_strdup(name_of(root)),
-                                .time = read.time,
-                                .files = read.files,
-                                .bytes = read.bytes,
-                                .partial = read.partial};
-        g_ptr_array_add(points, point);
-        tree_root_clear(&read);
-    }
+    if (!add_points(store, NULL, content_key, points, error))
+        return NULL;
+    if (points->len > 0)
+        return g_steal_pointer(&points);
+    if (!add_folders(store, content_key, points, error))
+        return NULL;
+    g_ptr_array_sort(points, newest_first);
     return g_steal_pointer(&points);
 }

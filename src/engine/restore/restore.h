@@ -1,8 +1,9 @@
 /*
- * Restores a mirror that lies in a store to a directory: plan, check, run, verify. A file is written beside its place and
- * renamed; nothing is ever written outside the target: every path is opened from the target's descriptor, no component
- * followed if it is a symbolic link. What is already right (size, mtime; content with checksum) is not fetched again, so
- * an interrupted restore goes on where it stopped.
+ * Restores a mirror that lies in a store to a directory: plan, check, run. A file's content is proven while it arrives, by
+ * the hash that the point has of it (if it has one), and the file gets its name when it is whole; nothing is ever written
+ * outside the target: every path is opened from the target's descriptor, no component followed if it is a symbolic link.
+ * What is already right (size, mtime; content with checksum) is not fetched again, so an interrupted restore goes on where
+ * it stopped.
  */
 #pragma once
 
@@ -48,14 +49,18 @@ void restore_options_default(RestoreOptions *options);
 gboolean restore_run(const RestoreOptions *options, RestoreStats *stats, GError **error);
 void restore_stats_clear(RestoreStats *stats);
 
-/* One point that can be restored. */
+/* One point of a store. */
 typedef struct {
-    char *name; /* for RestoreOptions.at */
+    char *name;   /* for RestoreOptions.at */
+    char *folder; /* that the mirror lies in, below the store: to be restored from there; NULL: in the store itself */
     gint64 time;
     guint64 files, bytes;
-    gboolean partial;
+    gboolean partial; /* some files could not be read when it was made */
+    char *problem;    /* why it cannot be used; files and bytes are not known then. NULL: none */
 } RestorePoint;
 void restore_point_free(RestorePoint *point);
 
-/* The points of a mirror, newest first (of RestorePoint *, freed with the array). Empty if there is none. */
+/* The points of a mirror, newest first (of RestorePoint *, freed with the array). If it has none: those of the mirrors in
+ * the folders right below it, as where each date has one of its own. Empty if there is none either. DENIED if they are
+ * encrypted and there is no key. */
 GPtrArray *restore_points(Store *store, const guint8 *master_key, GError **error);

@@ -475,6 +475,67 @@ static void test_points_and_their_times(void **state)
     assert_true(restore(scene, NULL));
 }
 
+/* The root of a point that the store is said to have had since a time. */
+static void put_point(Scene *scene, const char *folder, gint64 time)
+{
+    g_autofree char *prefix = g_strconcat(folder, "/", NULL);
+    g_autoptr(Store) below = store_prefix_borrow(scene->store, prefix);
+    g_autoptr(TreeWriter) writer = tree_writer_new(below, NULL, NULL, NULL);
+    S3Entry entry = {.path = ""};
+    entry.meta.mode = S_IFDIR | 0755;
+    assert_true(tree_writer_put(writer, &entry, NULL));
+    TreeRoot root = {.run_id = (char *)"run", .time = time, .source = (char *)"/s", .host = (char *)"h", .files = 7};
+    assert_true(tree_writer_commit(writer, &root, NULL, NULL));
+}
+
+static void test_points_of_folders(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    g_autoptr(GPtrArray) none = restore_points(scene->store, NULL, NULL);
+    assert_int_equal(none->len, 0);
+    StoreBody body = {.data = "x", .length = 1};
+    static const char *const keys[] = {"a", "2026-11-19x", "2026-11-21/photo", "z/photo"};
+    for (guint i = 0; i < G_N_ELEMENTS(keys); i++) {
+        g_auto(StoreResult) result = {0};
+        assert_true(store_put(scene->store, keys[i], &body, NULL, &result, NULL));
+    }
+    put_point(scene, "2026-11-19", 1700000000);
+    put_point(scene, "2026-11-20", 1700086400);
+    put_point(scene, "host", 1700090000);
+    g_autoptr(GPtrArray) points = restore_points(scene->store, NULL, NULL);
+    static const char *const folders[] = {"host", "2026-11-20", "2026-11-19"};
+    assert_int_equal(points->len, G_N_ELEMENTS(folders));
+    for (guint i = 0; i < points->len; i++) {
+        const RestorePoint *point = g_ptr_array_index(points, i);
+        assert_string_equal(point->folder, folders[i]);
+        assert_int_equal(point->files, 7);
+    }
+    /* A store with points of its own is asked for no others. */
+    put_dir(scene, "");
+    assert_true(restore(scene, NULL));
+    g_autoptr(GPtrArray) own = restore_points(scene->store, NULL, NULL);
+    assert_int_equal(own->len, 1);
+    assert_null(((RestorePoint *)g_ptr_array_index(own, 0))->folder);
+}
+
+static void test_a_damaged_point_hides_no_other(void **state)
+{
+    g_autoptr(Scene) scene = scene_new();
+    put_dir(scene, "");
+    assert_true(restore(scene, NULL));
+    g_auto(StoreResult) result = {0};
+    StoreBody body = {.data = "rubbish", .length = 7};
+    assert_true(store_put(scene->store, ".backapp/tree/roots/9999999999-20261120T020000Z-00000000", &body, NULL,
+                          &result, NULL));
+    g_autoptr(GPtrArray) points = restore_points(scene->store, NULL, NULL);
+    assert_non_null(points);
+    assert_int_equal(points->len, 2);
+    const RestorePoint *newest = g_ptr_array_index(points, 0), *sound = g_ptr_array_index(points, 1);
+    assert_string_equal(newest->name, "9999999999-20261120T020000Z-00000000");
+    assert_non_null(newest->problem);
+    assert_null(sound->problem);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -494,6 +555,8 @@ int main(void)
         cmocka_unit_test(test_one_content_is_read_once),
         cmocka_unit_test(test_what_cannot_be_read_is_fetched),
         cmocka_unit_test(test_points_and_their_times),
+        cmocka_unit_test(test_points_of_folders),
+        cmocka_unit_test(test_a_damaged_point_hides_no_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
