@@ -266,8 +266,8 @@ static gboolean name_temp(int dir_fd, int fd, Temp *temp, GError **error)
 }
 
 /* Content comes to the disk before the name of something else: after a power cut the size and time of a file without its
- * content could be called right. content_fetch does it for files that end in a hole; others are too short
- * then, where the size follows the content (ext4, XFS, btrfs). */
+ * content could be called right. content_fetch does it for files that end in a hole; others are too short then, where the
+ * size follows the content (ext4, XFS, btrfs). */
 static gboolean sync_content(const RestoreItem *item, int fd, GError **error)
 {
     return !item->exists || item->aside || fdatasync(fd) == 0 ||
