@@ -14,12 +14,14 @@ typedef struct {
     guint64 offset, length;
 } TarExtent;
 
-/* Appends the headers of an entry. A regular file without entry->link is followed by tar_content_size bytes of content
- * and tar_padding of it; extents (NULL: not sparse) in ascending order are then its data, and the map that belongs before
- * them is appended too. A further name (entry->link) is a hard link without content. Paths are written as they are; the
- * root ("") is "./". FALSE with INVALID for what a tar cannot hold (a socket). */
+/* Appends the headers of an entry. What follows them of a regular file without entry->link: of a sparse one (extents, in
+ * ascending order; NULL: not sparse) the map (tar_put_map), then tar_content_size bytes of content, then tar_padding of
+ * these. The size in the headers counts the map. Paths are written as they are; the root ("") is "./". Of entry->link
+ * there is a hard link without content. FALSE with INVALID for what a tar cannot hold (a socket). */
 gboolean tar_put_header(const S3Entry *entry, const TarExtent *extents, guint count, GByteArray *out, GError **error);
-/* Bytes of content behind the headers (and the map): the size, or the extents' sum. */
+/* Appends the map of a sparse file, with its padding to a whole block. NOT part of what tar_put_header appends. */
+void tar_put_map(const TarExtent *extents, guint count, GByteArray *out);
+/* Bytes of content behind the headers and the map: the size, or the extents' sum. */
 guint64 tar_content_size(const S3Entry *entry, const TarExtent *extents, guint count);
 /* Zeros behind `size` bytes up to a whole block. */
 guint tar_padding(guint64 size);
