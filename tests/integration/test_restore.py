@@ -12,6 +12,7 @@ from cli_tools import end, everything, run_module, tree, wait_for
 from s3_tools import ENCRYPTION_KEY, BucketPlace, FaultProxy, Rule, StorePlace
 from s3_double import S3Double
 from test_s3sync import wrong
+from weakfs import Drive
 
 
 def restore(place, *options, store=None, to=None, **more):
@@ -296,6 +297,17 @@ def test_checksum_replaces_what_size_and_time_hide():
         os.utime(place.back / "a", ns=(times.st_atime_ns, times.st_mtime_ns))
         assert restore(place)["filesRestored"] == 0
         assert restore(place, "--checksum")["filesRestored"] == 1 and (place.back / "a").read_text() == "good"
+
+
+def test_a_drive_with_coarse_times_is_not_filled_anew():
+    with StorePlace() as place, Drive(place.root, "exfat") as drive:
+        place.fill(a="1", folder__b="22")
+        for name in ("a", "folder/b"):
+            os.utime(place.src / name, ns=(10**18, 1_600_000_001_123_456_789))
+        place.sync()
+        assert restore(place, to=drive.point / "back")["filesRestored"] == 2
+        before = tree(drive.point)
+        assert restore(place, to=drive.point / "back")["filesRestored"] == 0 and tree(drive.point) == before
 
 
 def test_what_is_lost_or_damaged_is_named_and_the_rest_restored():
