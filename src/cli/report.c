@@ -21,7 +21,7 @@ struct Report {
     gboolean committed;    /* a stage began that comes after the commit point */
     gboolean recovered;    /* an earlier run was completed first */
     gboolean restoring;    /* the target is being written */
-    gboolean second_stage; /* the mirror is complete, the store's turn has come */
+    gboolean second_stage; /* objects are being changed; of two stages the mirror is complete */
     gint64 started;
     json_t *summary;
 };
@@ -42,14 +42,24 @@ static const char *stage_words(const char *name)
     static const struct {
         const char *name, *words;
     } known[] = {
-        {"scan", "comparing"},       {"plan", "planning"},
-        {"check", "checking"},       {"rsync", "copying"},
-        {"stage", "copying"},        {"copy", "copying"},
-        {"sync", "writing to disk"}, {"commit", "putting in place"},
-        {"verify", "verifying"},     {"recover", "completing an interrupted run"},
-        {"clean", "cleaning up"},    {"s3-sync", "copying to the store"},
-        {"restore", "restoring"},    {"delete", "deleting"},
+        {"scan", "comparing"},
+        {"plan", "planning"},
+        {"check", "checking"},
+        {"rsync", "copying"},
+        {"stage", "copying"},
+        {"copy", "copying"},
+        {"sync", "writing to disk"},
+        {"commit", "putting in place"},
+        {"verify", "verifying"},
+        {"recover", "completing an interrupted run"},
+        {"clean", "cleaning up"},
+        {"s3-sync", "copying to the store"},
+        {"restore", "restoring"},
+        {"delete", "deleting"},
         {"list", "listing"},
+        {"archive", "archiving"},
+        {"index", "writing the index"},
+        {"reindex", "reading the archive"},
     };
     for (guint i = 0; i < G_N_ELEMENTS(known); i++)
         if (strcmp(known[i].name, name) == 0)
@@ -133,6 +143,11 @@ static const char *describe_state(const Report *report)
         return "Nothing was changed.";
     if (spec->type == JOB_S3_MIRROR)
         return "What was uploaded so far stays; the last restore point is as it was. Run it again to go on.";
+    if (spec->type == JOB_ARCHIVE)
+        return "No new point was made; those that were there are as before. Run it again: it goes on behind what was "
+               "stored whole.";
+    if (spec->type == JOB_ARCHIVE_VERIFY || spec->type == JOB_ARCHIVE_REINDEX)
+        return "Nothing was changed.";
     if (spec->type == JOB_RESTORE)
         return report->restoring ? "What was restored so far stays; run it again to go on." : "Nothing was changed.";
     if (spec->type == JOB_TWO_STAGE && spec->options.s3.only_s3)
@@ -169,19 +184,35 @@ static void show_end(Report *report, const char *what, const char *message)
         terminal_error(report->terminal, "backapp: %s%s%s", what, *safe ? ": " : "", safe);
 }
 
+/* What a run had done before one of its plans was refused. */
+static const char *refused_state(const Report *report)
+{
+    const JobSpec *spec = report->spec;
+    if (spec->options.dry_run)
+        return "Nothing was changed.";
+    if (spec->type == JOB_TWO_STAGE && !spec->options.s3.only_s3 && json_object_get(report->summary, "stage2"))
+        return "The mirror was brought up to date; the store was not changed. To go on with the store alone: two-stage "
+               "--only-s3 DEST STORE, with --confirm or --force.";
+    /* Of several sources, or several stores, others had their turn. */
+    if (spec->type == JOB_S3_MIRROR && report->second_stage)
+        return "That plan was not carried out; what was done before it, or in other stores, stays.";
+    return report->recovered ? "An earlier run was completed; this one changed nothing." : "Nothing was changed.";
+}
+
 static void show_refused(Report *report, const Event *event)
 {
+    const char *state = refused_state(report);
     show_end(report, "refused", event->error_message);
     if (event->error_message && strstr(event->error_message, "--force")) {
-        terminal_error(report->terminal, "Nothing was changed.");
+        terminal_error(report->terminal, "%s", state);
     } else if (event->plan_hash) {
         g_autofree char *hash = human_name(event->plan_hash, -1);
         terminal_error(report->terminal,
-                       "Nothing was changed. To go on all the same, run it again with --confirm %s (exactly this plan) "
-                       "or --force (any plan).",
-                       hash);
+                       "%s To go on all the same, run it again with --confirm %s (exactly this plan) or --force (any "
+                       "plan).",
+                       state, hash);
     } else
-        terminal_error(report->terminal, "Nothing was changed. To go on all the same, run it again with --force.");
+        terminal_error(report->terminal, "%s To go on all the same, run it again with --force.", state);
 }
 
 static void show_incomplete(Report *report, const Event *event)
@@ -248,7 +279,7 @@ static void show_done(Report *report, const Event *event)
         break;
     case JOB_FAILED:
         /* A verification that found damage did its work. */
-        if (report->spec->type == JOB_VERIFY && report->summary)
+        if ((report->spec->type == JOB_VERIFY || report->spec->type == JOB_ARCHIVE_VERIFY) && report->summary)
             show_summary(report);
         show_incomplete(report, event);
         break;

@@ -1,6 +1,7 @@
 #include "cli/summary.h"
 
 #include "base/human.h"
+#include "cli/summary_archive.h"
 #include "cli/summary_store.h"
 #include "cli/terminal.h"
 
@@ -173,6 +174,15 @@ char *summary_describe(JobType type, gboolean dry_run, const json_t *summary)
             summary_append_store_proof(out, stage2);
         else
             describe_verify(out, summary);
+        break;
+    case JOB_ARCHIVE:
+        summary_append_archive(out, dry_run, json_object_get(summary, "archive"));
+        break;
+    case JOB_ARCHIVE_VERIFY:
+        summary_append_archive_proof(out, json_object_get(summary, "archive"));
+        break;
+    case JOB_ARCHIVE_REINDEX:
+        summary_append_reindexed(out, json_object_get(summary, "archive"));
         break;
     case JOB_RECOVER:
         g_string_append(out, json_is_true(find(summary, "recovered")) ? "  the interrupted run was completed\n"

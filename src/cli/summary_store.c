@@ -38,7 +38,7 @@ static void append_if_any(GString *out, const json_t *object, const char *key, c
         append_count(out, "  ", count, count == 1 ? one : many);
 }
 
-static void append_requests(GString *out, gboolean dry_run, const json_t *stage2)
+void summary_append_requests(GString *out, gboolean dry_run, const json_t *stage2)
 {
     const json_t *requests = json_object_get(stage2, "requests");
     static const char *const kinds[] = {"put", "copy", "get", "head", "list", "delete", "other"};
@@ -92,7 +92,7 @@ static void append_work(GString *out, gboolean dry_run, const json_t *stage2)
     append_count(out, "; unchanged ", count_of(stage2, "filesUnchanged"), "\n");
     if (count_of(stage2, "bytesSaved") > 0)
         append_size(out, "  not sent because it was there already: ", count_of(stage2, "bytesSaved"), "\n");
-    append_requests(out, dry_run, stage2);
+    summary_append_requests(out, dry_run, stage2);
     append_if_any(out, stage2, "unreadable", " could not be read\n", " could not be read\n");
     append_if_any(out, stage2, "changedDuringRead", " changed while it was read\n", " changed while they were read\n");
     append_if_any(out, stage2, "vanished", " vanished during the run\n", " vanished during the run\n");
@@ -105,7 +105,7 @@ void summary_append_store_proof(GString *out, const json_t *stage2)
     if (count_of(stage2, "verified") == 0)
         g_string_append(out, "  0 objects verified\n");
     append_proof(out, stage2);
-    append_requests(out, FALSE, stage2);
+    summary_append_requests(out, FALSE, stage2);
 }
 
 void summary_append_stage2(GString *out, gboolean dry_run, const json_t *stage2)

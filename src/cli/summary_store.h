@@ -12,6 +12,9 @@ void summary_append_stage2(GString *out, gboolean dry_run, const json_t *stage2)
 /* Appends lines about the verification of a store (the same "stage2"). */
 void summary_append_store_proof(GString *out, const json_t *stage2);
 
+/* Appends the line about the requests of a stage or an archive, and what they cost. */
+void summary_append_requests(GString *out, gboolean dry_run, const json_t *stage2);
+
 /* Appends lines about each of several destinations ("destinations" of a summary). */
 void summary_append_destinations(GString *out, gboolean dry_run, const json_t *destinations);
 

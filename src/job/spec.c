@@ -11,7 +11,8 @@
 #define MAX_PATTERNS 100000
 #define MIN_MEMORY   (G_GUINT64_CONSTANT(64) * 1024 * 1024)
 
-static const char *const type_names[] = {"rsync-local", "recover", "verify", "rsync-to-s3", "s3-mirror", "restore"};
+static const char *const type_names[] = {"rsync-local", "recover",   "verify",         "rsync-to-s3",    "s3-mirror",
+                                         "restore",     "direct-s3", "archive-verify", "archive-reindex"};
 static const char *const ionice_names[] = {"none", NULL, "best-effort", "idle"};
 
 const char *job_type_name(JobType type)
@@ -48,6 +49,7 @@ JobSpec *job_spec_new(JobType type)
     g_array_set_clear_func(options->rules, clear_rule);
     job_s3_options_init(&options->s3);
     job_restore_options_init(&options->restore);
+    job_archive_options_init(&options->archive);
     return spec;
 }
 
@@ -69,8 +71,9 @@ void job_spec_free(JobSpec *spec)
     g_free(options->ssh_known_hosts);
     job_s3_options_clear(&options->s3);
     job_restore_options_clear(&options->restore);
+    job_archive_options_clear(&options->archive);
     job_store_clear(&spec->store);
-    char *const secrets[] = {spec->rsync_password, spec->encryption_key};
+    char *const secrets[] = {spec->rsync_password, spec->encryption_key, spec->passphrase};
     for (guint i = 0; i < G_N_ELEMENTS(secrets); i++) {
         if (secrets[i])
             explicit_bzero(secrets[i], strlen(secrets[i]));
@@ -289,6 +292,16 @@ static json_t *print_restore(gconstpointer member)
     return json_line_print_object(job_restore_fields, member);
 }
 
+static gboolean read_archive(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return json_line_read_object(value, job_archive_fields, where, member, error);
+}
+
+static json_t *print_archive(gconstpointer member)
+{
+    return json_line_print_object(job_archive_fields, member);
+}
+
 static const JsonField option_fields[] = {
     {.key = "deleteExtraneous", .kind = FIELD_BOOL, .offset = OPTION(delete_extraneous)},
     {.key = "excludePatterns",
@@ -323,6 +336,7 @@ static const JsonField option_fields[] = {
     {.key = "rsync", .kind = FIELD_CUSTOM, .read = read_rsync, .print = print_rsync},
     {.key = "syncToS3", .kind = FIELD_CUSTOM, .offset = OPTION(s3), .read = read_s3, .print = print_s3},
     {.key = "restore", .kind = FIELD_CUSTOM, .offset = OPTION(restore), .read = read_restore, .print = print_restore},
+    {.key = "archive", .kind = FIELD_CUSTOM, .offset = OPTION(archive), .read = read_archive, .print = print_archive},
     {0},
 };
 
@@ -451,6 +465,7 @@ static json_t *print_store_secrets(gconstpointer member)
 static const JsonField secret_fields[] = {
     {.key = "rsyncPassword", .kind = FIELD_NAME, .offset = SPEC(rsync_password), .min = 1, .max = 4096},
     {.key = "encryptionKey", .kind = FIELD_TEXT, .offset = SPEC(encryption_key), .min = 1, .max = 128},
+    {.key = "passphrase", .kind = FIELD_NAME, .offset = SPEC(passphrase), .min = 1, .max = 1024},
     {.key = "stores", .kind = FIELD_CUSTOM, .read = read_store_secrets, .print = print_store_secrets},
     {0},
 };
@@ -508,9 +523,13 @@ static gboolean read_head(const json_t *object, JobType *type, GError **error)
             *type = (JobType)i;
             return TRUE;
         }
-    return error_set(
-        error, BACKAPP_ERROR_INVALID,
-        "type: must be \"rsync-local\", \"recover\", \"verify\", \"rsync-to-s3\", \"s3-mirror\" or \"restore\"");
+    g_autofree char *list = NULL;
+    for (guint i = 0; i < G_N_ELEMENTS(type_names); i++) {
+        char *longer = list ? g_strjoin(", ", list, type_names[i], NULL) : g_strdup(type_names[i]);
+        g_free(list);
+        list = longer;
+    }
+    return error_set(error, BACKAPP_ERROR_INVALID, "type: must be one of %s", list);
 }
 
 static JobSpec *read_spec(const json_t *object, GError **error)
@@ -571,6 +590,7 @@ static gboolean validate_destination(const JobSpec *spec, guint i, gboolean stor
 static gboolean validate_destinations(const JobSpec *spec, GError **error)
 {
     guint count = spec->destinations->len;
+    gboolean stores = spec->type == JOB_S3_MIRROR || spec->type == JOB_ARCHIVE;
     if (spec->type == JOB_S3_MIRROR) {
         if (count == 0)
             return error_set(error, BACKAPP_ERROR_INVALID, "destinations: at least one is needed");
@@ -578,51 +598,69 @@ static gboolean validate_destinations(const JobSpec *spec, GError **error)
         if (count != 2)
             return error_set(error, BACKAPP_ERROR_INVALID,
                              "destinations: a directory and a store are needed, %u are given", count);
-    } else if (spec->type == JOB_VERIFY && spec->store.url) {
+    } else if (spec->type != JOB_RESTORE && spec->store.url) {
         return count == 0 || error_set(error, BACKAPP_ERROR_INVALID, "destinations: none belong beside a store");
     } else if (count != 1) {
         return error_set(error, BACKAPP_ERROR_INVALID, "destinations: exactly one is needed, %u are given", count);
     }
     for (guint i = 0; i < count; i++)
-        if (!validate_destination(spec, i, spec->type == JOB_S3_MIRROR || (spec->type == JOB_TWO_STAGE && i == 1),
-                                  error))
+        if (!validate_destination(spec, i, stores || (spec->type == JOB_TWO_STAGE && i == 1), error))
             return FALSE;
     return TRUE;
 }
 
 static gboolean validate_sources(const JobSpec *spec, GError **error)
 {
-    gboolean reads = spec->type == JOB_MIRROR || spec->type == JOB_TWO_STAGE || spec->type == JOB_S3_MIRROR;
+    gboolean reads = spec->type == JOB_MIRROR || spec->type == JOB_TWO_STAGE || spec->type == JOB_S3_MIRROR ||
+                     spec->type == JOB_ARCHIVE;
     if (reads && spec->sources->len == 0 && !spec->options.s3.only_s3)
         return error_set(error, BACKAPP_ERROR_INVALID, "sources: at least one is needed");
-    if ((spec->type == JOB_RECOVER || spec->type == JOB_RESTORE) && spec->sources->len > 0)
-        return error_set(error, BACKAPP_ERROR_INVALID, "sources: none belong to a %s",
-                         spec->type == JOB_RECOVER ? "recovery" : "restore");
+    if (!reads && spec->type != JOB_VERIFY && spec->sources->len > 0)
+        return error_set(error, BACKAPP_ERROR_INVALID, "sources: none belong to a job of type %s",
+                         job_type_name(spec->type));
     for (guint i = 0; i < spec->sources->len; i++)
         if (*(const char *)g_ptr_array_index(spec->sources, i) == '\0')
             return error_set(error, BACKAPP_ERROR_INVALID, "sources[%u]: is empty", i);
     return TRUE;
 }
 
+/* What reads a store, and has no other form. */
+static gboolean needs_store(JobType type)
+{
+    return type == JOB_RESTORE || type == JOB_ARCHIVE_VERIFY || type == JOB_ARCHIVE_REINDEX;
+}
+
+static gboolean validate_archive(const JobSpec *spec, GError **error)
+{
+    const JobArchiveOptions *archive = &spec->options.archive;
+    gboolean named = spec->type == JOB_ARCHIVE || spec->type == JOB_ARCHIVE_VERIFY || spec->type == JOB_ARCHIVE_REINDEX;
+    if (named && !archive->name)
+        return error_set(error, BACKAPP_ERROR_INVALID, "options.archive.name: is missing");
+    if (spec->type == JOB_ARCHIVE_REINDEX && !archive->at)
+        return error_set(error, BACKAPP_ERROR_INVALID, "options.archive.at: is missing: which archive is meant");
+    return job_archive_options_validate(archive, error);
+}
+
 gboolean job_spec_validate(const JobSpec *spec, GError **error)
 {
     if (spec->run_id && !run_id_is_plain(spec->run_id))
         return error_set(error, BACKAPP_ERROR_INVALID, "runId: may hold letters, digits, '-', '_', '.' and ':' only");
-    if (spec->type == JOB_RESTORE || spec->store.url) {
-        if (spec->type != JOB_RESTORE && spec->type != JOB_VERIFY)
-            return error_set(error, BACKAPP_ERROR_INVALID, "store: belongs to restore and verify only");
+    if (needs_store(spec->type) || spec->store.url) {
+        if (!needs_store(spec->type) && spec->type != JOB_VERIFY)
+            return error_set(error, BACKAPP_ERROR_INVALID, "store: does not belong to a job of type %s",
+                             job_type_name(spec->type));
         if (!job_store_validate(&spec->store, "store", error))
             return FALSE;
     }
     if (spec->options.s3.only_s3 && spec->type != JOB_TWO_STAGE)
         return error_set(error, BACKAPP_ERROR_INVALID, "options.syncToS3.onlyS3: belongs to rsync-to-s3 only");
     return validate_destinations(spec, error) && validate_sources(spec, error) && validate_options(spec, error) &&
-           job_restore_options_validate(&spec->options.restore, error);
+           job_restore_options_validate(&spec->options.restore, error) && validate_archive(spec, error);
 }
 
 gboolean job_spec_has_secrets(const JobSpec *spec)
 {
-    gboolean any = spec->rsync_password || spec->encryption_key || spec->store.secret_key;
+    gboolean any = spec->rsync_password || spec->encryption_key || spec->passphrase || spec->store.secret_key;
     for (guint i = 0; i < spec->destinations->len && !any; i++)
         any = g_array_index(spec->destinations, JobDestination, i).store.secret_key != NULL;
     return any;

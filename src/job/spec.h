@@ -7,13 +7,25 @@
 
 #include <glib.h>
 
+#include "job/spec_archive.h"
 #include "job/spec_store.h"
 
 #define JOB_SPEC_VERSION 1
 #define JOB_LINE_MAX     (1024 * 1024)
 
-/* "rsync-local", "recover", "verify", "rsync-to-s3", "s3-mirror", "restore" */
-typedef enum { JOB_MIRROR, JOB_RECOVER, JOB_VERIFY, JOB_TWO_STAGE, JOB_S3_MIRROR, JOB_RESTORE } JobType;
+/* "rsync-local", "recover", "verify", "rsync-to-s3", "s3-mirror", "restore", "direct-s3", "archive-verify",
+ * "archive-reindex" */
+typedef enum {
+    JOB_MIRROR,
+    JOB_RECOVER,
+    JOB_VERIFY,
+    JOB_TWO_STAGE,
+    JOB_S3_MIRROR,
+    JOB_RESTORE,
+    JOB_ARCHIVE,
+    JOB_ARCHIVE_VERIFY,
+    JOB_ARCHIVE_REINDEX,
+} JobType;
 
 /* A directory, or (store.url) a store. */
 typedef struct {
@@ -34,7 +46,8 @@ typedef struct {
  * deleteExtraneous, excludePatterns, includePatterns, hardLinks, dryRun; ours: rules (shell order:
  * [{"include":true,"pattern":".."}]), acls, xattrs, checksum, maxDeletePercent, keepVersions {days,count}, inplace,
  * verify, engine, oneFileSystem, excludeCaches, excludeIfPresent, excludeLargerThan, force, confirm, jobs, items (emit
- * item events), rsync {ssh {user, port, identityFile, knownHosts}}, syncToS3 {...}, restore {...} (spec_store.h). */
+ * item events), rsync {ssh {user, port, identityFile, knownHosts}}, syncToS3 {...}, restore {...} (spec_store.h), archive {...}
+ * (spec_archive.h). */
 typedef struct {
     gboolean delete_extraneous, hard_links, acls, xattrs, checksum, one_file_system, exclude_caches, inplace, verify,
         force, dry_run, items, engine_rsync;
@@ -47,6 +60,7 @@ typedef struct {
     guint ssh_port;
     JobS3Options s3;
     JobRestoreOptions restore;
+    JobArchiveOptions archive;
 } JobOptions;
 
 typedef struct {
@@ -58,13 +72,15 @@ typedef struct {
     JobType type;
     char *run_id;
     GPtrArray *sources; /* of char *, bytes */
-    GArray *
-        destinations; /* of JobDestination: a directory; for rsync-to-s3 a directory and a store; for s3-mirror stores */
-    JobStore store;   /* what a restore, or the verification of a store, reads; url NULL: none */
+    GArray
+        *destinations; /* of JobDestination: a directory; for rsync-to-s3 a directory and a store; for s3-mirror stores;
+                         for direct-s3 one store */
+    JobStore store;    /* what a restore, a verification or a reindexing reads; url NULL: none */
     JobOptions options;
     JobLimits limits;
     char *rsync_password; /* secrets.rsyncPassword; may be NULL */
     char *encryption_key; /* secrets.encryptionKey, base64 of 32 bytes; may be NULL */
+    char *passphrase;     /* secrets.passphrase, which opens a key of the store (store/keyring.h); may be NULL */
 } JobSpec;
 
 /* An empty spec of this type with the defaults of every option. */

@@ -1,5 +1,6 @@
 #include "job/worker_main.h"
 
+#include "base/error.h"
 #include "engine/mirror/rsync_engine.h"
 #include "job/engine_common.h"
 
@@ -19,8 +20,15 @@ static Event *run_job(const JobSpec *spec, Rate *rate, const CancelFlag *cancel,
         return engine_run_s3_mirror(spec, rate, cancel, sink);
     case JOB_RESTORE:
         return engine_run_restore(spec, rate, cancel, sink);
+    case JOB_ARCHIVE:
+    case JOB_ARCHIVE_VERIFY:
+    case JOB_ARCHIVE_REINDEX:
+        break;
     }
-    return event_new(EVENT_DONE);
+    g_autoptr(GError) error = NULL;
+    (void)error_set(&error, BACKAPP_ERROR_INVALID, "this program cannot run jobs of type %s",
+                    job_type_name(spec->type));
+    return worker_done_failed(error);
 }
 
 int worker_main(int in_fd, int out_fd)

@@ -256,7 +256,7 @@ static void test_wrong_stores(void **state)
     assert_refused(S3("\"destinations\":[]"), "at least one");
     assert_refused(S3("\"destinations\":[{\"path\":\"/d\"}]"), "destinations[0].store.url");
     assert_refused(S3("\"destinations\":[{\"path\":\"/d\",\"store\":{\"url\":\"s3://b\"}}]"), "either");
-    assert_refused(S3("\"destinations\":[" STORE "],\"store\":{\"url\":\"s3://b\"}"), "restore and verify only");
+    assert_refused(S3("\"destinations\":[" STORE "],\"store\":{\"url\":\"s3://b\"}"), "does not belong");
     assert_refused(S3("\"destinations\":[" STORE "],\"options\":{\"syncToS3\":{\"onlyS3\":true}}"), "rsync-to-s3");
     assert_refused(S3("\"destinations\":[" STORE "],\"options\":{\"syncToS3\":{\"trashDays\":-1}}"), "trashDays");
     assert_refused(S3("\"destinations\":[" STORE "],\"options\":{\"syncToS3\":{\"classRules\":[{\"pattern\":\"a\"}]}}"),

@@ -1,0 +1,114 @@
+#include "cli/summary_archive.h"
+
+#include "base/human.h"
+#include "cli/summary_store.h"
+
+#include <string.h>
+
+static guint64 count_of(const json_t *object, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(object, key));
+    return value > 0 ? (guint64)value : 0;
+}
+
+/* "1,234 WORD" */
+static void append_count(GString *out, const char *before, guint64 count, const char *after)
+{
+    g_autofree char *text = human_count(count);
+    g_string_append_printf(out, "%s%s%s", before, text, after);
+}
+
+static void append_files(GString *out, const char *before, guint64 count)
+{
+    append_count(out, before, count, count == 1 ? " file" : " files");
+}
+
+static void append_size(GString *out, const char *before, guint64 bytes, const char *after)
+{
+    g_autofree char *text = human_size(bytes);
+    g_string_append_printf(out, "%s%s%s", before, text, after);
+}
+
+/* A line for a number that is only worth one if it is not 0. */
+static void append_if_any(GString *out, const json_t *object, const char *key, const char *one, const char *many)
+{
+    guint64 count = count_of(object, key);
+    if (count > 0)
+        append_count(out, "  ", count, count == 1 ? one : many);
+}
+
+/* "  BEFORE NAME\n" of a name in the summary. */
+static void append_name(GString *out, const json_t *archive, const char *key, const char *before)
+{
+    const char *name = json_string_value(json_object_get(archive, key));
+    if (!name)
+        return;
+    g_autofree char *shown = human_name(name, -1);
+    g_string_append_printf(out, "  %s %s\n", before, shown);
+}
+
+static void append_stored(GString *out, const json_t *archive)
+{
+    guint64 tar = count_of(archive, "tarBytes"), stored = count_of(archive, "archiveBytes");
+    append_size(out, "  stored ", stored, "");
+    if (tar > 0 && stored > 0)
+        g_string_append_printf(out, " (%.1f%% of the tar)", 100.0 * (double)stored / (double)tar);
+    append_count(out, " in ", count_of(archive, "volumes"), count_of(archive, "volumes") == 1 ? " volume" : " volumes");
+    double seconds = json_number_value(json_object_get(archive, "duration"));
+    if (seconds >= 0.1)
+        append_size(out, ", ", (guint64)((double)tar / seconds), "/s");
+    g_string_append_c(out, '\n');
+    if (count_of(archive, "resumedBytes") > 0)
+        append_size(out, "  of it from an interrupted run: ", count_of(archive, "resumedBytes"), "\n");
+}
+
+void summary_append_archive(GString *out, gboolean dry_run, const json_t *archive)
+{
+    if (!archive)
+        return;
+    const char *type = json_string_value(json_object_get(archive, "type"));
+    append_files(out, dry_run ? "  would archive " : "  archived ", count_of(archive, "filesArchived"));
+    append_size(out, ", ", count_of(archive, "bytesArchived"), "");
+    append_files(out, "; the source has ", count_of(archive, "filesTotal"));
+    append_size(out, ", ", count_of(archive, "bytesTotal"), "\n");
+    if (g_strcmp0(type, "full") != 0) {
+        append_count(out, "  since the point before: created ", count_of(archive, "filesCreated"), "");
+        append_count(out, ", changed ", count_of(archive, "filesChanged"), "");
+        append_count(out, ", deleted ", count_of(archive, "filesDeleted"), "");
+        append_count(out, ", unchanged ", count_of(archive, "filesUnchanged"), "\n");
+    }
+    if (!dry_run)
+        append_stored(out, archive);
+    summary_append_requests(out, dry_run, archive);
+    append_if_any(out, archive, "unreadable", " could not be read\n", " could not be read\n");
+    append_if_any(out, archive, "changedDuringRead", " changed while it was read\n", " changed while they were read\n");
+    append_if_any(out, archive, "vanished", " vanished during the run\n", " vanished during the run\n");
+    append_if_any(out, archive, "filesSkipped", " was skipped\n", " were skipped\n");
+    append_name(out, archive, "point", dry_run ? "the point would be" : "the point is");
+    append_name(out, archive, "parent", "it builds on");
+}
+
+void summary_append_archive_proof(GString *out, const json_t *archive)
+{
+    if (!archive)
+        return;
+    gboolean full = json_is_true(json_object_get(archive, "full"));
+    append_name(out, archive, "point", "the point");
+    append_count(out, "  of ", count_of(archive, "points"),
+                 count_of(archive, "points") == 1 ? " archive" : " archives");
+    append_files(out,
+                 full ? " every byte was read: " : " index and volumes are as recorded: ", count_of(archive, "files"));
+    append_size(out, ", ", count_of(archive, "bytes"), full ? " proven by their hashes\n" : "\n");
+    append_if_any(out, archive, "unproven", " file without a hash\n", " files without a hash\n");
+    append_if_any(out, archive, "damaged", " DAMAGED\n", " DAMAGED\n");
+    append_if_any(out, archive, "missing", " MISSING\n", " MISSING\n");
+}
+
+void summary_append_reindexed(GString *out, const json_t *archive)
+{
+    if (!archive)
+        return;
+    append_files(out, "  the index was made anew: ", count_of(archive, "files"));
+    append_size(out, ", ", count_of(archive, "bytes"), "\n");
+    append_name(out, archive, "point", "the point is");
+}
