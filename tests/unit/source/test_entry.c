@@ -79,5 +79,5 @@ int main(void)
         cmocka_unit_test(test_entries_come_back),
         cmocka_unit_test(test_every_cut_is_noticed),
     };
-    return cmocka_run_group_tests_name("s3sync/entry", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("source/entry", tests, NULL, NULL);
 }

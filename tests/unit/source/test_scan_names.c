@@ -90,5 +90,5 @@ int main(void)
         SCRATCH_TEST(test_one_full_run),
         SCRATCH_TEST(test_several_runs),
     };
-    return cmocka_run_group_tests_name("s3sync/scan_names", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("source/scan_names", tests, NULL, NULL);
 }

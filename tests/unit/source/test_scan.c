@@ -1,4 +1,4 @@
-#include "plan_scene.h"
+#include "../s3sync/plan_scene.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -259,5 +259,5 @@ int main(void)
         SCRATCH_TEST(test_one_file_system),
         SCRATCH_TEST(test_a_missing_or_cancelled_source_fails),
     };
-    return cmocka_run_group_tests_name("s3sync/scan", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("source/scan", tests, NULL, NULL);
 }

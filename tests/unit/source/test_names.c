@@ -162,5 +162,5 @@ int main(void)
         cmocka_unit_test(test_encrypted_names_in_several_threads),
         cmocka_unit_test(test_long_and_own_keys),
     };
-    return cmocka_run_group_tests_name("s3sync/names", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("source/names", tests, NULL, NULL);
 }
