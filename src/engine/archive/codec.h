@@ -23,6 +23,7 @@ void codec_free(Codec *codec);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Codec, codec_free)
 
 /* Without an index: expands the member that data begins with. *used: its length in data; *size: what it holds, at most
- * ARCHIVE_MEMBER_BYTES. 1; 0 if data ends before the member does; -1 with CORRUPT. */
+ * ARCHIVE_MEMBER_BYTES, for which out has room. 1; 0 if data ends before the member does; -1 with CORRUPT. A plain
+ * archive's members have no ends: it takes what is there, up to a whole one. */
 int codec_unpack_next(Codec *codec, const guint8 *data, gsize length, guint8 *out, gsize *used, gsize *size,
                       GError **error);
