@@ -21,6 +21,16 @@ void summary_send(Sink *sink, json_t *stats)
     (void)sink_send(sink, event);
 }
 
+json_t *engine_requests_json(const StoreCounts *counts)
+{
+    json_t *requests = json_object();
+    for (guint kind = 0; kind < STORE_REQUEST_KINDS; kind++)
+        summary_set_count(requests, store_request_name(kind), counts->requests[kind]);
+    summary_set_count(requests, "retries", counts->retries);
+    summary_set_count(requests, "slowDowns", counts->slow_downs);
+    return requests;
+}
+
 json_t *summary_stage1(const MirrorStats *stats)
 {
     json_t *stage1 = json_object();

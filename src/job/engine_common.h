@@ -7,6 +7,7 @@
 #include "engine/mirror/mirror.h"
 #include "job/json_line.h"
 #include "job/worker.h"
+#include "store/store.h"
 
 /* Sets a whole number; a duration to the millisecond (null if it is not known). */
 void summary_set_count(json_t *object, const char *key, guint64 value);
@@ -14,6 +15,9 @@ void summary_set_seconds(json_t *object, const char *key, double seconds);
 
 /* Sends the summary event; takes the reference. */
 void summary_send(Sink *sink, json_t *stats);
+
+/* The requests that were made, by kind; a new reference. */
+json_t *engine_requests_json(const StoreCounts *counts);
 
 /* The numbers of a mirror as the seeds' rsyncStats.stage1; a new reference. */
 json_t *summary_stage1(const MirrorStats *stats);
@@ -39,4 +43,7 @@ Event *engine_run_verify(const JobSpec *spec, Rate *rate, const CancelFlag *canc
 Event *engine_run_two_stage(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
 Event *engine_run_s3_mirror(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
 Event *engine_run_s3_verify(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
+Event *engine_run_archive(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
+Event *engine_run_archive_verify(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
+Event *engine_run_archive_reindex(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
 Event *engine_run_restore(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/human.h"
 #include "crypto/key.h"
+#include "store/keyring.h"
 
 #include <errno.h>
 #include <string.h>
@@ -90,6 +91,27 @@ Store *engine_open_bucket(const JobStore *where, Rate *rate, const CancelFlag *c
     if (store)
         *prefix = g_steal_pointer(&rest);
     return store;
+}
+
+Store *engine_open_target(const JobStore *where, gboolean dry_run, Rate *rate, const CancelFlag *cancel, GError **error)
+{
+    g_autofree char *none = NULL;
+    return dry_run && is_missing(where->url) ? engine_open_unmade(where, rate, cancel, &none, error)
+                                             : open_url(where->url, where, rate, cancel, error);
+}
+
+gboolean engine_master_key(const JobSpec *spec, Store *store, guint8 key[32], gboolean *given, GError **error)
+{
+    *given = spec->encryption_key || spec->passphrase;
+    if (spec->encryption_key)
+        return engine_encryption_key(spec, key, error);
+    if (!spec->passphrase)
+        return TRUE;
+    g_autoptr(Key) master = keyring_unlock(store, spec->passphrase, error);
+    if (!master)
+        return FALSE;
+    memcpy(key, key_bytes(master), KEY_BYTES);
+    return TRUE;
 }
 
 static const char *environment_endpoint(void)

@@ -24,5 +24,14 @@ gboolean engine_store_is_there(const JobStore *where, GError **error);
 /* For a dry run: as engine_open_bucket, but a directory that is not there is not made; an empty store stands for it. */
 Store *engine_open_unmade(const JobStore *where, Rate *rate, const CancelFlag *cancel, char **prefix, GError **error);
 
+/* Opens the store with the whole URL to write to it: a directory is made if its parent is there. For a dry run it is not:
+ * then an empty store stands for one that is missing. */
+Store *engine_open_target(const JobStore *where, gboolean dry_run, Rate *rate, const CancelFlag *cancel,
+                          GError **error);
+
+/* The spec's master key into key: its encryption key, or the one that its passphrase opens in the store (below the whole
+ * URL; keyring.h). *given FALSE: the spec has neither. The caller wipes it. */
+gboolean engine_master_key(const JobSpec *spec, Store *store, guint8 key[32], gboolean *given, GError **error);
+
 /* The 32 bytes of the spec's encryption key into key. INVALID if there is none or it is no key. */
 gboolean engine_encryption_key(const JobSpec *spec, guint8 key[32], GError **error);

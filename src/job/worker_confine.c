@@ -103,8 +103,10 @@ Confine *worker_confine_rules(const JobSpec *spec, gboolean remote)
             allow_destination(confine, destination->path, access);
     }
     if (spec->store.url)
-        allow_store(confine, &spec->store, CONFINE_READ);
+        allow_store(confine, &spec->store, spec->type == JOB_ARCHIVE_REINDEX ? CONFINE_WRITE : CONFINE_READ);
     if (options->s3.state_dir)
         (void)confine_allow(confine, options->s3.state_dir, CONFINE_WRITE);
+    if (options->archive.state_dir)
+        (void)confine_allow(confine, options->archive.state_dir, CONFINE_WRITE);
     return confine;
 }
