@@ -139,7 +139,8 @@ static gboolean list_points(const JobSpec *spec, gboolean json, gboolean *sound,
     g_autoptr(Store) store = engine_open_store(&spec->store, NULL, NULL, error);
     if (!store || (spec->encryption_key && !engine_encryption_key(spec, key, error)))
         return FALSE;
-    g_autoptr(GPtrArray) points = restore_points(store, spec->encryption_key ? key : NULL, error);
+    const RestoreSourceOptions from = {.store = store, .master_key = spec->encryption_key ? key : NULL};
+    g_autoptr(GPtrArray) points = restore_points(&from, error);
     explicit_bzero(key, sizeof key);
     if (!points)
         return FALSE;

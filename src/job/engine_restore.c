@@ -23,15 +23,15 @@ static gboolean fill_options(const JobSpec *spec, RestoreOptions *options, GErro
     const JobOptions *job = &spec->options;
     const JobRestoreOptions *restore = &job->restore;
     restore_options_default(options);
-    options->at = restore->at;
+    options->source.at = restore->at;
     options->target = g_array_index(spec->destinations, JobDestination, 0).path;
     options->delete_extraneous = job->delete_extraneous;
     options->checksum = job->checksum;
     options->dry_run = job->dry_run;
     options->acls = job->acls;
     options->xattrs = job->xattrs;
-    options->thaw_days = restore->thaw_days;
-    options->thaw_tier = restore->thaw_tier;
+    options->source.thaw_days = restore->thaw_days;
+    options->source.thaw_tier = restore->thaw_tier;
     options->max_delete_percent = job->max_delete_percent;
     options->force = job->force;
     options->concurrency = restore->concurrency;
@@ -79,10 +79,10 @@ Event *engine_run_restore(const JobSpec *spec, Rate *rate, const CancelFlag *can
     if (spec->encryption_key) {
         if (!engine_encryption_key(spec, key, &error))
             return worker_done_failed(error);
-        options.master_key = key;
+        options.source.master_key = key;
     }
     g_autofree const char **paths = engine_borrow_strings(spec->options.restore.paths);
-    options.store = store;
+    options.source.store = store;
     options.paths = paths;
     options.rate = rate;
     options.cancel = cancel;

@@ -1,7 +1,6 @@
 #include "engine/restore/existing.h"
 
 #include "base/error.h"
-#include "engine/restore/content.h"
 #include "fs/dir.h"
 
 #include <errno.h>
@@ -59,7 +58,7 @@ static gboolean same_content(RestoreRun *run, int dir_fd, const char *base, cons
     if (*right)
         return TRUE;
     g_auto(AutoFd) fd = openat(dir_fd, base, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd >= 0 && !content_matches(run, entry, fd, right, &local)) {
+    if (fd >= 0 && !restore_content_matches(entry, fd, run->options->cancel, right, &local)) {
         *right = FALSE;
         if (error_is(local, BACKAPP_ERROR_CANCELLED)) {
             g_propagate_error(error, g_steal_pointer(&local));

@@ -1,7 +1,6 @@
 #include "engine/restore/place.h"
 
 #include "base/error.h"
-#include "engine/restore/content.h"
 #include "engine/restore/existing.h"
 #include "fs/apply.h"
 #include "fs/dir.h"
@@ -266,12 +265,26 @@ static gboolean name_temp(int dir_fd, int fd, Temp *temp, GError **error)
 }
 
 /* Content comes to the disk before the name of something else: after a power cut the size and time of a file without its
- * content could be called right. content_fetch does it for files that end in a hole; others are too short then, where the
+ * content could be called right. restore_source_fetch does it for files that end in a hole; others are too short then, where the
  * size follows the content (ext4, XFS, btrfs). */
 static gboolean sync_content(const RestoreItem *item, int fd, GError **error)
 {
     return !item->exists || item->aside || fdatasync(fd) == 0 ||
            error_set_errno(error, errno, "cannot write %s", item->entry.path);
+}
+
+static void add_progress(gpointer user_data, const S3Entry *entry, guint64 bytes)
+{
+    restore_progress(user_data, 0, bytes, entry->path);
+}
+
+static gboolean fetch_content(RestoreRun *run, const RestoreItem *item, int fd, gboolean *cold, GError **error)
+{
+    const RestoreEntry entry = {.entry = item->entry, .place = item->place, .place_length = item->place_length};
+    RestoreFetch fetch = {.fd = fd, .progress = add_progress, .user_data = run};
+    gboolean fine = restore_source_fetch(run->source, &entry, &fetch, error);
+    *cold = fetch.cold;
+    return fine;
 }
 
 static gboolean fill_and_place(RestoreRun *run, const RestoreItem *item, gboolean *cold, GError **error)
@@ -282,7 +295,7 @@ static gboolean fill_and_place(RestoreRun *run, const RestoreItem *item, gboolea
     if (dir_fd < 0)
         return FALSE;
     g_auto(AutoFd) fd = make_temp(dir_fd, &temp, error);
-    gboolean fine = fd >= 0 && content_fetch(run, &item->entry, fd, cold, error) &&
+    gboolean fine = fd >= 0 && fetch_content(run, item, fd, cold, error) &&
                     give_metadata(run, dir_fd, temp.name, fd, &item->entry, error) && sync_content(item, fd, error) &&
                     name_temp(dir_fd, fd, &temp, error) && fd_close(&fd, item->entry.path, error) &&
                     move_in(run, dir_fd, &temp, base, item, error);

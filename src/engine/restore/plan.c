@@ -12,6 +12,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define HEAD_BYTES 3
+/* Longer than the longest path, which it may hold. */
+#define PLACE_BYTES_MAX (16 * 1024 * 1024)
+
 struct RestorePlan {
     Spool *spool;
 };
@@ -97,12 +101,29 @@ static void show(const Maker *maker, const RestoreItem *item)
     sink->item(sink, &shown);
 }
 
+void restore_item_encode(const RestoreItem *item, GByteArray *out)
+{
+    const guint8 head[HEAD_BYTES] = {(guint8)item->op, item->exists ? 1 : 0, item->aside ? 1 : 0};
+    g_byte_array_append(out, head, sizeof head);
+    bytes_put_blob(out, item->place, item->place_length);
+    entry_encode(&item->entry, "", out);
+}
+
+gboolean restore_item_decode(const guint8 *data, gsize length, GByteArray *arena, RestoreItem *item, GError **error)
+{
+    if (length < HEAD_BYTES)
+        return error_set(error, BACKAPP_ERROR_INTERNAL, "the plan is damaged");
+    *item = (RestoreItem){.op = (RestoreOp)data[0], .exists = data[1] != 0, .aside = data[2] != 0};
+    BytesReader in = bytes_reader(data + HEAD_BYTES, length - HEAD_BYTES);
+    item->place = bytes_get_blob(&in, PLACE_BYTES_MAX, &item->place_length);
+    g_byte_array_set_size(arena, 0);
+    return entry_decode(&in, "", arena, &item->entry, error);
+}
+
 static gboolean put(Maker *maker, const RestoreItem *item, GError **error)
 {
-    guint8 head[] = {(guint8)item->op, item->exists ? 1 : 0, item->aside ? 1 : 0};
     g_byte_array_set_size(maker->record, 0);
-    g_byte_array_append(maker->record, head, sizeof head);
-    entry_encode(&item->entry, "", maker->record);
+    restore_item_encode(item, maker->record);
     show(maker, item);
     return spool_put(maker->plan->spool, maker->record->data, maker->record->len, error);
 }
@@ -322,9 +343,10 @@ static RestoreOp choose_op(const S3Entry *entry, gboolean linked)
 }
 
 /* Decides about one entry that was asked for. */
-static gboolean plan_entry(Maker *maker, const S3Entry *entry, gboolean parent, GError **error)
+static gboolean plan_entry(Maker *maker, const RestoreEntry *found, gboolean parent, GError **error)
 {
     RestoreRun *run = maker->run;
+    const S3Entry *entry = &found->entry;
     Existing existing;
     const char *link = link_of(maker, entry);
     if (!look(maker, entry, link, &existing, error))
@@ -332,7 +354,9 @@ static gboolean plan_entry(Maker *maker, const S3Entry *entry, gboolean parent, 
     RestoreItem item = {.op = parent ? RESTORE_PARENT : choose_op(entry, link != NULL),
                         .exists = existing != EXISTING_NONE,
                         .aside = existing == EXISTING_ASIDE,
-                        .entry = *entry};
+                        .entry = *entry,
+                        .place = found->place,
+                        .place_length = found->place_length};
     item.entry.link = link;
     if (!parent)
         count_total(maker, entry);
@@ -364,33 +388,23 @@ static gboolean plan_entry(Maker *maker, const S3Entry *entry, gboolean parent, 
     return put(maker, &item, error);
 }
 
-/* TRUE if a path stays below the target: who can write to a store could put anything into a list of files. */
-static gboolean is_inside(const char *path)
-{
-    if (*path == '\0')
-        return TRUE;
-    for (const char *part = path; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL) {
-        gsize length = strcspn(part, "/");
-        if (length == 0 || (length == 1 && part[0] == '.') || (length == 2 && part[0] == '.' && part[1] == '.'))
-            return FALSE;
-    }
-    return TRUE;
-}
-
+/* Who can write to a store could put anything into a list of files. */
 static gboolean check_paths(const S3Entry *entry, GError **error)
 {
-    if (is_inside(entry->path) && (!entry->link || (*entry->link && is_inside(entry->link))))
+    const char *link = entry->link;
+    if (restore_path_is_inside(entry->path) && (!link || (*link && restore_path_is_inside(link))))
         return TRUE;
     g_autofree char *shown = human_name(entry->path, -1);
     return error_set(
         error, BACKAPP_ERROR_CORRUPT,
-        "the list of files in the store names %s, which would lie outside of the target: somebody else than "
+        "the list of files in the backup names %s, which would lie outside of the target: somebody else than "
         "a backup wrote it; nothing is restored",
         shown);
 }
 
-static gboolean take_entry(Maker *maker, const S3Entry *entry, gboolean parent, GError **error)
+static gboolean take_entry(Maker *maker, const RestoreEntry *found, gboolean parent, GError **error)
 {
+    const S3Entry *entry = &found->entry;
     if (!cancel_check(maker->run->options->cancel, error) || !check_paths(entry, error) ||
         !leave_folders(maker, entry->path, error))
         return FALSE;
@@ -408,7 +422,7 @@ static gboolean take_entry(Maker *maker, const S3Entry *entry, gboolean parent, 
         RestoreItem item = {.op = parent ? RESTORE_PARENT : RESTORE_DIR, .exists = TRUE, .entry = *entry};
         if (!put(maker, &item, error))
             return FALSE;
-    } else if (!plan_entry(maker, entry, parent, error)) {
+    } else if (!plan_entry(maker, found, parent, error)) {
         return FALSE;
     }
     if (S_ISDIR(entry->meta.mode))
@@ -417,8 +431,9 @@ static gboolean take_entry(Maker *maker, const S3Entry *entry, gboolean parent, 
 }
 
 /* The folders above a path, from the root on: those that are not at hand already. */
-static gboolean take_parents(Maker *maker, TreeReader *tree, const char *path, GError **error)
+static gboolean take_parents(Maker *maker, const char *path, GError **error)
 {
+    RestoreSource *source = maker->run->source;
     if (!leave_folders(maker, path, error))
         return FALSE;
     for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
@@ -428,49 +443,50 @@ static gboolean take_parents(Maker *maker, TreeReader *tree, const char *path, G
             entered = strcmp(g_array_index(maker->folders, Folder, i).path, folder) == 0;
         if (entered)
             continue;
-        S3Entry entry;
+        RestoreEntry found;
         g_autoptr(GError) local = NULL;
-        if (!tree_reader_seek(tree, folder, &local) || tree_reader_next(tree, &entry, &local) < 0) {
+        if (!restore_source_seek(source, folder, &local) || restore_source_next(source, &found, &local) <= 0) {
             g_propagate_error(error, g_steal_pointer(&local));
             return FALSE;
         }
         /* A point made of parts may lack a folder's own entry: then it is made as any folder. */
-        if (strcmp(entry.path, folder) != 0 || !S_ISDIR(entry.meta.mode))
+        if (strcmp(found.entry.path, folder) != 0 || !S_ISDIR(found.entry.meta.mode))
             continue;
-        if (!take_entry(maker, &entry, TRUE, error))
+        if (!take_entry(maker, &found, TRUE, error))
             return FALSE;
     }
     return TRUE;
 }
 
-static gboolean take_path(Maker *maker, TreeReader *tree, const char *path, GError **error)
+static gboolean take_path(Maker *maker, const char *path, GError **error)
 {
-    S3Entry entry;
+    RestoreSource *source = maker->run->source;
+    RestoreEntry found;
     int more;
-    if (!take_parents(maker, tree, path, error) || !tree_reader_seek(tree, path, error)) {
+    if (!take_parents(maker, path, error) || !restore_source_seek(source, path, error)) {
         if (error && error_is(*error, BACKAPP_ERROR_NOT_FOUND)) {
             g_clear_error(error);
             (void)error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no %s in this point of the backup", path);
         }
         return FALSE;
     }
-    while ((more = tree_reader_next(tree, &entry, error)) > 0 && is_below(entry.path, path))
-        if (!take_entry(maker, &entry, FALSE, error))
+    while ((more = restore_source_next(source, &found, error)) > 0 && is_below(found.entry.path, path))
+        if (!take_entry(maker, &found, FALSE, error))
             return FALSE;
     return more >= 0;
 }
 
-static gboolean take_all(Maker *maker, TreeReader *tree, GError **error)
+static gboolean take_all(Maker *maker, GError **error)
 {
-    S3Entry entry;
+    RestoreEntry found;
     int more;
-    while ((more = tree_reader_next(tree, &entry, error)) > 0)
-        if (!take_entry(maker, &entry, FALSE, error))
+    while ((more = restore_source_next(maker->run->source, &found, error)) > 0)
+        if (!take_entry(maker, &found, FALSE, error))
             return FALSE;
     return more >= 0;
 }
 
-RestorePlan *restore_plan_make(RestoreRun *run, TreeReader *tree, RestoreTotals *totals, GError **error)
+RestorePlan *restore_plan_make(RestoreRun *run, RestoreTotals *totals, GError **error)
 {
     g_autoptr(RestorePlan) plan = g_new0(RestorePlan, 1);
     *totals = (RestoreTotals){0};
@@ -487,9 +503,9 @@ RestorePlan *restore_plan_make(RestoreRun *run, TreeReader *tree, RestoreTotals 
     maker.stand_ins = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     gboolean fine = TRUE;
     if (maker.paths->len == 0)
-        fine = take_all(&maker, tree, error);
+        fine = take_all(&maker, error);
     for (guint i = 0; i < maker.paths->len && fine; i++)
-        fine = take_path(&maker, tree, g_ptr_array_index(maker.paths, i), error);
+        fine = take_path(&maker, g_ptr_array_index(maker.paths, i), error);
     if (!fine || !leave_folders(&maker, NULL, error) || !spool_finish(plan->spool, error))
         return NULL;
     return g_steal_pointer(&plan);
@@ -510,12 +526,7 @@ int restore_plan_next(RestorePlanReader *reader, RestoreItem *item, GError **err
     int more = spool_reader_next(reader->reader, &data, &length, error);
     if (more <= 0)
         return more;
-    if (length < 3)
-        return error_set(error, BACKAPP_ERROR_INTERNAL, "the plan is damaged"), -1;
-    *item = (RestoreItem){.op = (RestoreOp)data[0], .exists = data[1] != 0, .aside = data[2] != 0};
-    BytesReader in = bytes_reader(data + 3, length - 3);
-    g_byte_array_set_size(reader->arena, 0);
-    return entry_decode(&in, "", reader->arena, &item->entry, error) ? 1 : -1;
+    return restore_item_decode(data, length, reader->arena, item, error) ? 1 : -1;
 }
 
 void restore_plan_reader_free(RestorePlanReader *reader)

@@ -22,7 +22,14 @@ typedef struct {
     gboolean aside;  /* what is there is kept under another name */
     guint64 entries; /* RESTORE_DELETE: how many go with it, itself included; 0 when it is read from the plan */
     S3Entry entry;
+    const guint8 *place; /* where the content lies, as RestoreEntry has it */
+    gsize place_length;
 } RestoreItem;
+
+/* Appends an item as bytes, and reads it back: what it points at lies in data or in arena, which is emptied before.
+ * INTERNAL or CORRUPT if it is none. */
+void restore_item_encode(const RestoreItem *item, GByteArray *out);
+gboolean restore_item_decode(const guint8 *data, gsize length, GByteArray *arena, RestoreItem *item, GError **error);
 
 typedef struct {
     guint64 files_total, bytes_total; /* of the point, as far as asked for */
@@ -36,7 +43,7 @@ typedef struct RestorePlan RestorePlan;
 typedef struct RestorePlanReader RestorePlanReader;
 
 /* Makes the plan, and sends its items to the sink if it wants them. NOT_FOUND names a path that the point does not have. */
-RestorePlan *restore_plan_make(RestoreRun *run, TreeReader *tree, RestoreTotals *totals, GError **error);
+RestorePlan *restore_plan_make(RestoreRun *run, RestoreTotals *totals, GError **error);
 RestorePlanReader *restore_plan_read(RestorePlan *plan);
 /* The next item, valid until the next call: 1, 0 at the end, -1 on error. */
 int restore_plan_next(RestorePlanReader *reader, RestoreItem *item, GError **error);

@@ -1,11 +1,21 @@
 /*
- * Choosing the point to restore. Any thread.
+ * Lists of points, and choosing one. Any thread.
  */
 #pragma once
 
-#include "engine/restore/restore.h"
-#include "engine/s3sync/tree.h"
+#include "engine/restore/source.h"
 
-/* Opens the point that `at` names (restore.h says how). NOT_FOUND if there is none: the message says which there are, or
- * that the store holds no backup of ours. */
-TreeReader *points_open(Store *store, const char *at, const guint8 *content_key, GError **error);
+/* An empty list (of RestorePoint *, freed with it). */
+GPtrArray *points_new(void);
+/* Appends a point, which stays the list's, for the caller to fill in. */
+RestorePoint *points_add(GPtrArray *points, const char *name, gint64 time);
+
+/* TRUE if `at` is a date or a time, with the last second that it stands for: of a day, its end in local time. */
+gboolean points_parse_time(const char *at, gint64 *until);
+
+/* The one that `at` names in a list, newest first: by its name, or the newest that is not after the time. NOT_FOUND says
+ * which there are. */
+gboolean points_choose(const GPtrArray *points, const char *at, guint *number, GError **error);
+
+/* NOT_FOUND: nothing is called so, and it is no time. Always FALSE. */
+gboolean points_no_name(const char *at, GError **error);

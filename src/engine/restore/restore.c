@@ -3,12 +3,9 @@
 #include "base/error.h"
 #include "base/human.h"
 #include "base/pool.h"
-#include "engine/restore/content.h"
 #include "engine/restore/existing.h"
 #include "engine/restore/place.h"
 #include "engine/restore/plan.h"
-#include "engine/restore/points.h"
-#include "engine/s3sync/content.h"
 #include "fs/dir.h"
 #include "fs/facts.h"
 
@@ -35,33 +32,24 @@ void restore_stats_clear(RestoreStats *stats)
     g_clear_pointer(&stats->point, g_free);
 }
 
-/* A file on its way to a thread of the pool: the item's bytes, which it owns. */
-typedef struct {
-    GByteArray *bytes;
-    RestoreOp op;
-    gboolean exists, aside;
-} Task;
-
+/* A file on its way to a thread of the pool: the item's bytes. */
 static void run_task(gpointer data, gpointer user_data)
 {
-    Task *task = data;
+    g_autoptr(GByteArray) bytes = data;
     RestoreRun *run = user_data;
     GError *error = NULL;
     g_autoptr(GByteArray) arena = g_byte_array_new();
-    BytesReader in = bytes_reader(task->bytes->data, task->bytes->len);
-    RestoreItem item = {.op = task->op, .exists = task->exists, .aside = task->aside};
-    if (restore_goes_on(run) && (!entry_decode(&in, "", arena, &item.entry, &error) || !place_file(run, &item, &error)))
+    RestoreItem item;
+    if (restore_goes_on(run) &&
+        (!restore_item_decode(bytes->data, bytes->len, arena, &item, &error) || !place_file(run, &item, &error)))
         restore_fail(run, error);
-    g_byte_array_unref(task->bytes);
-    g_free(task);
 }
 
 static void push_task(Pool *pool, const RestoreItem *item)
 {
-    Task *task = g_new0(Task, 1);
-    *task = (Task){g_byte_array_new(), item->op, item->exists, item->aside};
-    entry_encode(&item->entry, "", task->bytes);
-    pool_push(pool, task);
+    GByteArray *bytes = g_byte_array_new();
+    restore_item_encode(item, bytes);
+    pool_push(pool, bytes);
 }
 
 typedef gboolean (*ItemFunc)(RestoreRun *run, const RestoreItem *item, gpointer user_data, GError **error);
@@ -243,11 +231,11 @@ static void fill_stats(RestoreRun *run, const RestoreTotals *totals, RestoreStat
 }
 
 /* Plan, check, run. */
-static gboolean run_phases(RestoreRun *run, TreeReader *tree, RestoreStats *stats, GError **error)
+static gboolean run_phases(RestoreRun *run, RestoreStats *stats, GError **error)
 {
     RestoreTotals totals = {0};
     restore_stage(run, "scan", 0, 0);
-    g_autoptr(RestorePlan) plan = restore_plan_make(run, tree, &totals, error);
+    g_autoptr(RestorePlan) plan = restore_plan_make(run, &totals, error);
     gboolean fine = plan && check_deletes(run, &totals, stats, error) && check_space(run, &totals, error) &&
                     (run->options->dry_run || carry_out(run, plan, &totals, error));
     fill_stats(run, &totals, stats);
@@ -263,7 +251,6 @@ static char *aside_suffix(void)
 /* What is open while a restore runs, set up and let go. */
 static void begin(RestoreRun *run)
 {
-    run->trash = restore_trash_new();
     run->aside = aside_suffix();
     run->proven = existing_proven_new();
     run->granularity_ns = place_time_granularity(run);
@@ -275,36 +262,32 @@ static void end(RestoreRun *run)
     g_clear_error(&run->error);
     g_mutex_clear(&run->lock);
     g_hash_table_unref(run->proven);
-    restore_trash_free(run->trash);
     g_free(run->aside);
 }
 
 static gboolean restore_to(const RestoreOptions *options, RestoreStats *stats, GError **error)
 {
-    g_auto(S3Keys) keys = {0};
-    if (options->master_key)
-        s3keys_derive(options->master_key, &keys);
-    const guint8 *content_key = options->master_key ? keys.content : NULL;
-    g_autoptr(TreeReader) tree = points_open(options->store, options->at, content_key, error);
-    if (!tree)
+    RestoreSourceOptions from = options->source;
+    from.cancel = options->cancel;
+    from.sink = options->sink;
+    g_autoptr(RestoreSource) source = restore_source_open(&from, error);
+    if (!source)
         return FALSE;
     RestoreRun run = {.options = options,
-                      .store = options->store,
+                      .source = source,
                       .began_us = g_get_real_time(),
                       .root_fd = -1,
-                      .point = tree_reader_root(tree),
-                      .content_key = tree_reader_root(tree)->encrypted ? content_key : NULL,
                       .filter = {.xattrs = options->xattrs, .acls = options->acls}};
-    stats->point = g_path_get_basename(run.point->key);
-    stats->point_time = run.point->time;
+    stats->point = g_strdup(source->point.name);
+    stats->point_time = source->point.time;
     g_auto(AutoFd) root_fd = -1;
     if (!open_target(options, &root_fd, error))
         return FALSE;
     run.root_fd = root_fd;
     begin(&run);
-    if (run.point->partial)
+    if (source->point.partial)
         restore_note(&run, NULL, "some files could not be read when this point was made: they are not in it");
-    gboolean fine = run_phases(&run, tree, stats, error);
+    gboolean fine = run_phases(&run, stats, error);
     end(&run);
     return fine;
 }

@@ -9,23 +9,16 @@
 
 #include "base/run_stage.h"
 #include "engine/restore/restore.h"
-#include "engine/s3sync/tree.h"
-#include "engine/source/entry.h"
-
-typedef struct RestoreTrash RestoreTrash;
 
 typedef struct {
     const RestoreOptions *options;
-    Store *store;
-    gint64 began_us;           /* real time */
-    int root_fd;               /* the target; -1 in a dry run whose target does not exist */
-    const guint8 *content_key; /* NULL: not encrypted */
-    const TreeRoot *point;
+    RestoreSource *source;
+    gint64 began_us; /* real time */
+    int root_fd;     /* the target; -1 in a dry run whose target does not exist */
     AttrsFilter filter;
     guint64 granularity_ns; /* of the target's times, as in FsAbilities */
-    RestoreTrash *trash;
-    char *aside;    /* what an existing name gets behind it with RESTORE_RENAME */
-    RunStage stage; /* the current one, for progress */
+    char *aside;            /* what an existing name gets behind it with RESTORE_RENAME */
+    RunStage stage;         /* the current one, for progress */
 
     atomic_uint_fast64_t restored, restored_bytes, unchanged, skipped, renamed, deleted, damaged, missing, cold;
     atomic_bool partial;

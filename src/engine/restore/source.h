@@ -16,7 +16,7 @@ typedef struct {
     Store *store;          /* below its prefix; NULL: only what is in the directory can be found */
     const char *directory; /* what the store is on this machine; NULL: it is none */
     const char *name;      /* which archives; NULL: those of the only name there is */
-    const char *at;        /* "latest", a date (YYYY-MM-DD), a time (RFC 3339, or YYYY-MM-DDTHHMMSSZ), or a point's name;
+    const char *at; /* "latest", a date (YYYY-MM-DD), a time (RFC 3339, or YYYY-MM-DDTHHMMSSZ), or a point's name;
                               NULL: latest. A date means the newest point not after the end of that day (local time) */
     const guint8 *master_key; /* KEY_BYTES, for what is encrypted; may be NULL */
     guint thaw_days;          /* 0: cold objects are named, not asked for */
@@ -27,8 +27,8 @@ typedef struct {
 
 /* One point, for people and for `at`. */
 typedef struct {
-    char *name;   /* what `at` takes */
-    char *folder; /* that the backup lies in, below the store: to be restored from there; NULL: in the store itself */
+    char *name;    /* what `at` takes */
+    char *folder;  /* that the backup lies in, below the store: to be restored from there; NULL: in the store itself */
     char *archive; /* the name of the archives that it is one of; NULL for mirrors */
     gint64 time;
     guint64 files, bytes; /* bytes is 0 where only the number of files is known; both 0: unknown */

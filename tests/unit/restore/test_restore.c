@@ -65,7 +65,7 @@ static Scene *scene_new(void)
     scene->writer = tree_writer_new(scene->store, NULL, NULL, NULL);
     scene->collector = collector_new();
     restore_options_default(&scene->options);
-    scene->options.store = scene->store;
+    scene->options.source.store = scene->store;
     scene->options.target = scene->target;
     scene->options.sink = &scene->collector->sink;
     scene->options.concurrency = 2;
@@ -438,7 +438,7 @@ static void test_what_cannot_be_read_is_fetched(void **state)
     int fd = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(fd >= 0);
     scene->options.checksum = TRUE;
-    RestoreRun run = {.options = &scene->options, .store = scene->store, .root_fd = fd, .granularity_ns = 1};
+    RestoreRun run = {.options = &scene->options, .root_fd = fd, .granularity_ns = 1};
     S3Entry entry = {.path = "mem", .part_size = 8 << 20};
     entry.meta.mode = S_IFREG | 0600;
     Existing existing = EXISTING_RIGHT;
@@ -455,7 +455,7 @@ static void test_points_and_their_times(void **state)
     put_dir(scene, "");
     put_file(scene, "a", "one", NULL, NULL);
     assert_true(restore(scene, NULL));
-    g_autoptr(GPtrArray) points = restore_points(scene->store, NULL, NULL);
+    g_autoptr(GPtrArray) points = restore_points(&scene->options.source, NULL);
     assert_int_equal(points->len, 1);
     const RestorePoint *point = g_ptr_array_index(points, 0);
     assert_int_equal(point->time, 1700000000);
@@ -467,11 +467,11 @@ static void test_points_and_their_times(void **state)
                  {"yesterday", FALSE}};
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GError) error = NULL;
-        scene->options.at = cases[i].at;
+        scene->options.source.at = cases[i].at;
         assert_int_equal(restore(scene, &error), cases[i].found);
         assert_true(cases[i].found || error_is(error, BACKAPP_ERROR_NOT_FOUND));
     }
-    scene->options.at = point->name;
+    scene->options.source.at = point->name;
     assert_true(restore(scene, NULL));
 }
 
@@ -491,7 +491,7 @@ static void put_point(Scene *scene, const char *folder, gint64 time)
 static void test_points_of_folders(void **state)
 {
     g_autoptr(Scene) scene = scene_new();
-    g_autoptr(GPtrArray) none = restore_points(scene->store, NULL, NULL);
+    g_autoptr(GPtrArray) none = restore_points(&scene->options.source, NULL);
     assert_int_equal(none->len, 0);
     StoreBody body = {.data = "x", .length = 1};
     static const char *const keys[] = {"a", "2026-11-19x", "2026-11-21/photo", "z/photo"};
@@ -502,7 +502,7 @@ static void test_points_of_folders(void **state)
     put_point(scene, "2026-11-19", 1700000000);
     put_point(scene, "2026-11-20", 1700086400);
     put_point(scene, "host", 1700090000);
-    g_autoptr(GPtrArray) points = restore_points(scene->store, NULL, NULL);
+    g_autoptr(GPtrArray) points = restore_points(&scene->options.source, NULL);
     static const char *const folders[] = {"host", "2026-11-20", "2026-11-19"};
     assert_int_equal(points->len, G_N_ELEMENTS(folders));
     for (guint i = 0; i < points->len; i++) {
@@ -513,7 +513,7 @@ static void test_points_of_folders(void **state)
     /* A store with points of its own is asked for no others. */
     put_dir(scene, "");
     assert_true(restore(scene, NULL));
-    g_autoptr(GPtrArray) own = restore_points(scene->store, NULL, NULL);
+    g_autoptr(GPtrArray) own = restore_points(&scene->options.source, NULL);
     assert_int_equal(own->len, 1);
     assert_null(((RestorePoint *)g_ptr_array_index(own, 0))->folder);
 }
@@ -527,7 +527,7 @@ static void test_a_damaged_point_hides_no_other(void **state)
     StoreBody body = {.data = "rubbish", .length = 7};
     assert_true(store_put(scene->store, ".backapp/tree/roots/9999999999-20261120T020000Z-00000000", &body, NULL,
                           &result, NULL));
-    g_autoptr(GPtrArray) points = restore_points(scene->store, NULL, NULL);
+    g_autoptr(GPtrArray) points = restore_points(&scene->options.source, NULL);
     assert_non_null(points);
     assert_int_equal(points->len, 2);
     const RestorePoint *newest = g_ptr_array_index(points, 0), *sound = g_ptr_array_index(points, 1);

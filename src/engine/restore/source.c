@@ -1,0 +1,131 @@
+#include "engine/restore/source.h"
+
+#include "base/error.h"
+#include "engine/restore/points.h"
+#include "engine/restore/s3_source.h"
+
+#include <string.h>
+
+const char *restore_source_kind_name(RestoreSourceKind kind)
+{
+    switch (kind) {
+    case RESTORE_FROM_S3_MIRROR:
+        return "s3-mirror";
+    case RESTORE_FROM_ARCHIVES:
+        return "archives";
+    case RESTORE_FROM_MIRROR:
+        return "mirror";
+    }
+    return "unknown";
+}
+
+gboolean restore_source_seek(RestoreSource *source, const char *path, GError **error)
+{
+    return source->ops->seek(source, path, error);
+}
+
+int restore_source_next(RestoreSource *source, RestoreEntry *entry, GError **error)
+{
+    return source->ops->next(source, entry, error);
+}
+
+gboolean restore_source_fetch(RestoreSource *source, const RestoreEntry *entry, RestoreFetch *fetch, GError **error)
+{
+    fetch->cold = FALSE;
+    return source->ops->fetch(source, entry, fetch, error);
+}
+
+void restore_source_free(RestoreSource *source)
+{
+    if (!source)
+        return;
+    g_free(source->point.name);
+    g_free(source->point.folder);
+    g_free(source->point.archive);
+    g_free(source->point.problem);
+    source->ops->free(source);
+}
+
+gboolean restore_path_is_inside(const char *path)
+{
+    if (*path == '\0')
+        return TRUE;
+    for (const char *part = path; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL) {
+        gsize length = strcspn(part, "/");
+        if (length == 0 || (length == 1 && part[0] == '.') || (length == 2 && part[0] == '.' && part[1] == '.'))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean nothing_found(const RestoreSourceOptions *options, GError **error)
+{
+    return error_set(
+        error, BACKAPP_ERROR_NOT_FOUND,
+        "%s holds no backup that can be restored here: no restore point lies in its .backapp/tree (was the "
+        "prefix left out, or the date?)",
+        options->store ? options->store->url : options->directory);
+}
+
+RestoreSource *restore_source_open(const RestoreSourceOptions *options, GError **error)
+{
+    g_autoptr(GPtrArray) roots = tree_list_roots(options->store, error);
+    if (!roots)
+        return NULL;
+    if (roots->len > 0)
+        return s3_source_open(options, roots, error);
+    (void)nothing_found(options, error);
+    return NULL;
+}
+
+/* The first folder of the store behind `after` (NULL: of all), without its slash. *folder is NULL if there is none. */
+static gboolean next_folder(Store *store, const char *after, char **folder, GError **error)
+{
+    /* The character behind the slash sorts after all that is below it. */
+    g_autofree char *start = after ? g_strdup_printf("%s%c", after, '/' + 1) : NULL;
+    g_autoptr(StoreList) list = store_list(store, "", start, FALSE, error);
+    const StoreObject *object;
+    int more = list ? 0 : -1;
+    *folder = NULL;
+    while (list && !*folder && (more = store_list_next(list, &object, error)) > 0) {
+        const char *slash = strchr(object->key, '/');
+        if (slash && slash != object->key)
+            *folder = g_strndup(object->key, (gsize)(slash - object->key));
+    }
+    return more >= 0;
+}
+
+static gboolean add_folders(const RestoreSourceOptions *options, GPtrArray *points, GError **error)
+{
+    g_autofree char *folder = NULL;
+    do {
+        char *next;
+        if (!next_folder(options->store, folder, &next, error))
+            return FALSE;
+        g_free(folder);
+        folder = next;
+        if (folder && !s3_source_list(options, folder, points, error))
+            return FALSE;
+    } while (folder);
+    return TRUE;
+}
+
+static int newest_first(gconstpointer a, gconstpointer b)
+{
+    const RestorePoint *left = *(const RestorePoint *const *)a, *right = *(const RestorePoint *const *)b;
+    int order = (left->time < right->time) - (left->time > right->time);
+    return order != 0 ? order : strcmp(right->name, left->name);
+}
+
+GPtrArray *restore_points(const RestoreSourceOptions *options, GError **error)
+{
+    g_autoptr(GPtrArray) points = points_new();
+    if (!s3_source_list(options, NULL, points, error))
+        return NULL;
+    if (points->len > 0)
+        return g_steal_pointer(&points);
+    if (!add_folders(options, points, error))
+        return NULL;
+    g_ptr_array_sort(points, newest_first);
+    return g_steal_pointer(&points);
+}
