@@ -148,16 +148,6 @@ static gpointer run_target_thread(gpointer data)
     return NULL;
 }
 
-static json_t *requests_json(const StoreCounts *counts)
-{
-    json_t *requests = json_object();
-    for (guint kind = 0; kind < STORE_REQUEST_KINDS; kind++)
-        summary_set_count(requests, store_request_name(kind), counts->requests[kind]);
-    summary_set_count(requests, "retries", counts->retries);
-    summary_set_count(requests, "slowDowns", counts->slow_downs);
-    return requests;
-}
-
 static json_t *stage2_json(const S3syncStats *stats, const JobStore *where)
 {
     const Provider *provider = engine_provider(where);
@@ -190,7 +180,7 @@ static json_t *stage2_json(const S3syncStats *stats, const JobStore *where)
         summary_set_count(stage2, counts[i].key, counts[i].value);
     json_name_set(stage2, "s3Path", stats->s3_path);
     summary_set_seconds(stage2, "duration", stats->duration);
-    json_object_set_new(stage2, "requests", requests_json(&stats->counts));
+    json_object_set_new(stage2, "requests", engine_requests_json(&stats->counts));
     if (provider && provider->currency && stats->cost > 0) {
         json_object_set_new(stage2, "estimatedCost", json_real(stats->cost));
         json_object_set_new(stage2, "currency", json_string(provider->currency));
@@ -354,7 +344,7 @@ static Event *two_stage_done(Event *first, SecondStage *second)
 {
     if (!second->began)
         return first;
-    if (second->target.error)
+    if (second->target.error && !second->target.spec->options.dry_run)
         g_prefix_error(&second->target.error,
                        "the mirror is complete and valid, but it was not copied to %s (run again, with --only-s3 for "
                        "this stage alone): ",

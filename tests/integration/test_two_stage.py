@@ -133,6 +133,30 @@ def test_refusals_of_either_stage():
         assert len(stored(place)) == 10
 
 
+def test_a_hash_is_of_one_stage():
+    with StorePlace() as place:
+        place.files(150)
+        both(place)
+        for number in range(140):
+            (place.src / "many" / f"{number:05d}").unlink()
+        whole = ("two-stage", "--delete", place.src, place.dst, place.store)
+        first = place.json(*whole)
+        assert first.code == 4 and "stage2" not in first.summary, first
+        code, _, err = place.run(*whole)
+        assert code == 4 and "\nNothing was changed." in err, err
+        confirmed = (*whole[:1], "--confirm", first.done["planHash"], *whole[1:])
+        code, _, err = place.run(*confirmed)
+        assert code == 4 and "The mirror was brought up to date; the store was not changed" in err, err
+        assert "--only-s3" in err and "not the one that was confirmed" in err and "Nothing was changed" not in err, err
+        assert len(contents(place.dst)) == 10 and len(stored(place)) == 150
+        second = place.json(*confirmed)
+        assert second.code == 4 and second.done["planHash"] != first.done["planHash"], second
+        code, out, err = place.run(*whole, "--dry-run")
+        assert code == 4 and "Nothing was changed" in err and "mirror is complete" not in err, err
+        place.fine(*whole[:1], "--confirm", second.done["planHash"], *whole[1:])
+        assert len(stored(place)) == 10
+
+
 def swap(place):
     """Puts another drive, with a mirror of something else, at DEST."""
     other, source = place.root / "other", place.root / "other-source"

@@ -55,23 +55,18 @@ gboolean preflight_check(const MirrorRun *run, const PlanTotals *totals, const c
 {
     const MirrorOptions *options = run->options;
     *refused = FALSE;
-    if (options->confirm != NULL && !g_str_equal(options->confirm, hash) && !options->force) {
-        *refused = TRUE;
-        return error_set(error, BACKAPP_ERROR_CONFLICT,
-                         "the plan is no longer the one that was confirmed (it is %s now): look at it again with "
-                         "--dry-run",
-                         hash);
-    }
-    gboolean agreed = options->force || options->confirm != NULL;
+    /* A hash is of one plan, and says nothing of another stage's: that is checked as if there was none. */
+    gboolean agreed = options->force || g_strcmp0(options->confirm, hash) == 0;
     if (!agreed && deletes_too_much(run, totals)) {
         g_autofree char *deleted = human_count(totals->deleted_files);
         g_autofree char *all = human_count(totals->dest_files);
         *refused = TRUE;
         return error_set(error, BACKAPP_ERROR_CONFLICT,
-                         "%s of %s files in %s would be deleted (%s): is the source complete? Look at the plan with "
+                         "%s of %s files in %s would be deleted (%s)%s: is the source complete? Look at the plan with "
                          "--dry-run; to do it all the same: --force, or --confirm %s",
                          deleted, all, run->dest->path,
-                         totals->files_total == 0 ? "the source is empty" : "more than --max-delete allows", hash);
+                         totals->files_total == 0 ? "the source is empty" : "more than --max-delete allows",
+                         options->confirm != NULL ? ", and this plan is not the one that was confirmed" : "", hash);
     }
     return options->dry_run || check_space(run, totals, error);
 }

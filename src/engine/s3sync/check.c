@@ -18,21 +18,16 @@ gboolean check_plan(const S3syncOptions *options, const S3PlanCounts *counts, gu
                     const char *where, gboolean *refused, GError **error)
 {
     *refused = FALSE;
-    if (options->confirm != NULL && !g_str_equal(options->confirm, hash) && !options->force) {
-        *refused = TRUE;
-        return error_set(error, BACKAPP_ERROR_CONFLICT,
-                         "the plan is no longer the one that was confirmed (it is %s now): look at it again with "
-                         "--dry-run",
-                         hash);
-    }
-    if (options->force || options->confirm != NULL || !deletes_too_much(options, counts, source_files))
+    /* A hash is of one plan, and says nothing of another stage's or source's: those are checked as if there was none. */
+    gboolean agreed = options->force || g_strcmp0(options->confirm, hash) == 0;
+    if (agreed || !deletes_too_much(options, counts, source_files))
         return TRUE;
     g_autofree char *deleted = human_count(counts->deletes);
     g_autofree char *all = human_count(counts->objects);
     *refused = TRUE;
     return error_set(error, BACKAPP_ERROR_CONFLICT,
-                     "%s of %s objects in %s would be deleted (%s): is the source complete? Look at the plan with "
+                     "%s of %s objects in %s would be deleted (%s)%s: is the source complete? Look at the plan with "
                      "--dry-run; to do it all the same: --force, or --confirm %s",
                      deleted, all, where, source_files == 0 ? "the source is empty" : "more than --max-delete allows",
-                     hash);
+                     options->confirm != NULL ? ", and this plan is not the one that was confirmed" : "", hash);
 }

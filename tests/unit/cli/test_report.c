@@ -128,6 +128,55 @@ static void test_refused(void **state)
     clean(&stage);
 }
 
+#define REFUSED(message)                                                                                               \
+    "{\"type\":\"done\",\"status\":\"refused\",\"error\":{\"code\":\"CONFLICT\",\"message\":\"" message                \
+    "\"},\"planHash\":\"00ff\"}"
+
+/* What is said of the state after a refusal; `lines` end with NULL. */
+static char *refused_text(JobType type, gboolean only_s3, gboolean dry_run, const char *const *lines)
+{
+    Stage stage;
+    set_up(&stage, type, "/nowhere", FALSE);
+    stage.spec->options.s3.only_s3 = only_s3;
+    stage.spec->options.dry_run = dry_run;
+    for (; *lines; lines++)
+        send(&stage, *lines);
+    send(&stage, REFUSED("150 of 150 would be deleted: --force, or --confirm 00ff"));
+    finish(&stage);
+    char *text = g_strdup(strchr(stage.err_text, '\n') + 1);
+    clean(&stage);
+    return text;
+}
+
+static void test_what_a_refused_run_had_done(void **state)
+{
+    static const char FIRST[] = "{\"type\":\"summary\",\"stats\":{\"stage1\":{}}}";
+    static const char BOTH[] = "{\"type\":\"summary\",\"stats\":{\"stage1\":{},\"stage2\":{}}}";
+    static const char SENT[] = "{\"type\":\"stage\",\"name\":\"s3-sync\"}";
+    static const char RECOVERED[] = "{\"type\":\"stage\",\"name\":\"recover\"}";
+    static const struct {
+        JobType type;
+        gboolean only_s3, dry_run;
+        const char *line, *said;
+    } cases[] = {
+        {JOB_TWO_STAGE, FALSE, FALSE, FIRST, "Nothing was changed."},
+        {JOB_TWO_STAGE, FALSE, FALSE, BOTH, "The mirror was brought up to date; the store was not changed."},
+        {JOB_TWO_STAGE, FALSE, TRUE, BOTH, "Nothing was changed."},
+        {JOB_TWO_STAGE, TRUE, FALSE, BOTH, "Nothing was changed."},
+        {JOB_MIRROR, FALSE, FALSE, RECOVERED, "An earlier run was completed; this one changed nothing."},
+        {JOB_S3_MIRROR, FALSE, FALSE, FIRST, "Nothing was changed."},
+        {JOB_S3_MIRROR, FALSE, FALSE, SENT, "That plan was not carried out"},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        const char *const lines[] = {cases[i].line, NULL};
+        g_autofree char *text = refused_text(cases[i].type, cases[i].only_s3, cases[i].dry_run, lines);
+        if (!g_str_has_prefix(text, cases[i].said))
+            fail_msg("case %u: %s", i, text);
+        assert_int_equal(strstr(text, "--only-s3") != NULL,
+                         cases[i].line == BOTH && !cases[i].only_s3 && !cases[i].dry_run);
+    }
+}
+
 /* What is said of the destination after a cancel in this state. */
 static char *cancelled_text(const char *destination, const char *stage_name)
 {
@@ -222,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_dry_run),
         cmocka_unit_test(test_warnings_are_cut_off),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_what_a_refused_run_had_done),
         cmocka_unit_test(test_cancelled),
         cmocka_unit_test(test_locked_says_nothing_of_the_state),
         cmocka_unit_test(test_verify),

@@ -693,7 +693,10 @@ static void test_too_many_deletions(void **state)
         assert_true(check(world, bad[i], &refused));
         world->options.confirm = "other";
         assert_false(check(world, bad[i], &refused));
-        assert_true(refused);
+        assert_true(refused && strstr(world->error->message, "not the one that was confirmed") != NULL);
+        assert_non_null(strstr(world->error->message, "--confirm hash"));
+        assert_true(check(world, &few, &refused));
+        assert_false(refused);
         world->options.force = TRUE;
         assert_true(check(world, bad[i], &refused));
         world->options.force = FALSE;

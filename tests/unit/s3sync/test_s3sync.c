@@ -369,7 +369,8 @@ static void test_refusals(void **state)
     scene->options.confirm = "00000000000000000000000000000000";
     g_clear_error(&error);
     assert_false(scene_run(scene, &error));
-    assert_true(scene->stats.refused);
+    assert_true(scene->stats.refused && strstr(error->message, "not the one that was confirmed") != NULL);
+    assert_non_null(strstr(error->message, hash));
     assert_false(scene_has(scene, "mirror/.backapp/lock"));
     assert_true(scene_writes(scene) - writes <= 4); /* of the lock */
     scene->options.dry_run = TRUE;
@@ -381,6 +382,10 @@ static void test_refusals(void **state)
     scene_sync(scene);
     assert_int_equal(scene->stats.files_deleted, 150);
     scene_check(scene, "mirror/");
+    /* A plan that no check minds is carried out, whatever plan was confirmed. */
+    scene_file(scene, "many/one", 3, 1, 0);
+    scene_sync(scene);
+    assert_int_equal(scene->stats.files_uploaded, 1);
 }
 
 static void test_dry_run(void **state)
