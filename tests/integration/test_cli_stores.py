@@ -239,6 +239,11 @@ def test_smallest_rights():
                          "GetObjectLockConfiguration", "ListMultipartUploads"}
         out = place.good("s3sync", "--delete", place.src, url, env=double.variables())
         assert "deleted 2" in out, out
+        (place.src / "d").write_text("4")
+        place.good("s3sync", place.src, url, env=double.variables())
+        (place.src / "d").write_text("44")
+        code, _, err = place.run("s3sync", place.src, url, env=double.variables())
+        assert code == 0 and err.count("s3:GetBucketVersioning") == 1, err
         double.denied.add("DeleteObject")
         (place.src / "c").write_text("other")
         code, _, err = place.run("s3sync", "--delete", "--force", place.src, url, env=double.variables())

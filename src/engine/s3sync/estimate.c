@@ -7,6 +7,15 @@
 #define COPY_MAX       (G_GUINT64_CONSTANT(5) << 30)
 #define GB             1e9
 
+/* What a run asks for itself. Not counted, since the plan does not tell them: the day's housekeeping, a new list of files
+ * where metadata alone changed, the search for an earlier date, locks that somebody left, retries. The first run of all
+ * has no root to read. */
+#define RUN_GETS       3 /* the lock, the generation, the newest root */
+#define RUN_LISTS      2 /* the roots, and the blocks or (at first) once more the roots */
+#define CHANGE_GETS    2 /* the lock and the generation once more, when the lock is taken */
+#define CHANGE_PUTS    3 /* the lock, the generation, the root; the blocks come on top */
+#define FACTS_REQUESTS 5 /* store_facts: versions, encryption, locks, and who may read, by policy and list */
+
 typedef struct {
     const EstimateHow *how;
     Estimate *out;
@@ -30,10 +39,10 @@ static void count_copy(Counting *counting, guint64 size)
 /* What stands where something else shall stand. */
 static void count_trash(Counting *counting, const S3PlanItem *item)
 {
-    if (!counting->how->trash || item->have_etag == NULL)
+    if (!counting->how->trash || item->have_etag == NULL || !store_can(counting->how->store, STORE_COPY))
         return;
     count_copy(counting, item->have_size);
-    counting->out->requests[STORE_REQUEST_HEAD]++;
+    counting->out->requests[STORE_REQUEST_HEAD] += 2; /* what is there, and whether its copy is whole */
     counting->out->bytes_stored += (gint64)item->have_size;
 }
 
@@ -94,6 +103,25 @@ double estimate_requests_cost(const guint64 requests[STORE_REQUEST_KINDS], const
     return (double)writes / 1000 * prices->put_1000 + (double)reads / 1000 * prices->get_1000;
 }
 
+static void count_run(Counting *counting, const S3PlanCounts *counts)
+{
+    guint64 *requests = counting->out->requests;
+    Store *store = counting->how->store;
+    requests[STORE_REQUEST_LIST] += counts->listed + RUN_LISTS;
+    requests[STORE_REQUEST_GET] += RUN_GETS;
+    requests[STORE_REQUEST_DELETE] += (counting->deletes + DELETE_AT_ONCE - 1) / DELETE_AT_ONCE;
+    if (counting->changes == 0)
+        return;
+    requests[STORE_REQUEST_PUT] += CHANGE_PUTS + MIN(counting->changes, counting->entries / BLOCK_ENTRIES + 1);
+    requests[STORE_REQUEST_GET] += CHANGE_GETS;
+    /* Without conditions a lock is read back to see whose it is. */
+    if (!store_can(store, STORE_IF_MATCH))
+        requests[STORE_REQUEST_GET]++;
+    requests[STORE_REQUEST_DELETE]++; /* the lock */
+    if (counts->changed + counts->deletes + counts->checks > 0 && store_can(store, STORE_VERSIONS))
+        requests[STORE_REQUEST_OTHER] += FACTS_REQUESTS;
+}
+
 gboolean estimate_plan(S3Plan *plan, const EstimateHow *how, Estimate *estimate, GError **error)
 {
     *estimate = (Estimate){0};
@@ -105,15 +133,7 @@ gboolean estimate_plan(S3Plan *plan, const EstimateHow *how, Estimate *estimate,
         count_item(&counting, &item);
     if (got < 0)
         return FALSE;
-    estimate->requests[STORE_REQUEST_LIST] += s3plan_counts(plan)->listed;
-    estimate->requests[STORE_REQUEST_DELETE] += (counting.deletes + DELETE_AT_ONCE - 1) / DELETE_AT_ONCE;
-    /* The newest root and the generation are read in each run; lock, blocks, root and generation only written if
-     * anything is. */
-    estimate->requests[STORE_REQUEST_GET] += 2;
-    if (counting.changes > 0) {
-        estimate->requests[STORE_REQUEST_PUT] += 3 + MIN(counting.changes, counting.entries / BLOCK_ENTRIES + 1);
-        estimate->requests[STORE_REQUEST_DELETE]++;
-    }
+    count_run(&counting, s3plan_counts(plan));
     estimate->requests_cost = estimate_requests_cost(estimate->requests, how->prices);
     if (how->prices != NULL)
         estimate->month_cost = (double)estimate->bytes_stored / GB * how->prices->gb_month;

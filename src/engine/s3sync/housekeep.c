@@ -154,13 +154,11 @@ static gboolean expire_versions(S3Run *run, GError **error)
 /* Roots are kept as long as what they name may be: in a bucket that keeps every version, for ever. */
 static gboolean expire_roots(S3Run *run, GError **error)
 {
-    StoreFacts facts = {0};
-    if (run->options->versions_keep_days == 0 && store_can(run->store, STORE_VERSIONS)) {
-        if (!store_facts(run->store, &facts, error))
-            return FALSE;
-        if (facts.versioning != 0)
-            return TRUE;
-    }
+    int versioning = 0;
+    if (run->options->versions_keep_days == 0 && !s3run_versioning(run, &versioning, error))
+        return FALSE;
+    if (versioning != 0)
+        return TRUE;
     guint days = MAX(MAX(run->options->trash_days, run->options->versions_keep_days), 1);
     return tree_expire(run->store, run->time - (gint64)days * DAY_S, run->content_key, NULL, error);
 }

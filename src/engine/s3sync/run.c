@@ -49,6 +49,23 @@ void s3run_note(S3Run *run, const char *path, const char *message)
     run->sink->warning(run->sink, "note", path, message);
 }
 
+gboolean s3run_versioning(S3Run *run, int *versioning, GError **error)
+{
+    if (!run->versioning_asked && store_can(run->store, STORE_VERSIONS)) {
+        StoreFacts facts;
+        if (!store_facts(run->store, &facts, error))
+            return FALSE;
+        run->versioning = facts.versioning;
+        if (facts.versioning < 0)
+            s3run_note(run, NULL,
+                       "cannot find out whether the bucket keeps versions (allow s3:GetBucketVersioning): replaced and "
+                       "deleted objects are treated as in a bucket that keeps none");
+    }
+    run->versioning_asked = TRUE;
+    *versioning = run->versioning;
+    return TRUE;
+}
+
 static gboolean none_stored(S3Run *run)
 {
     return run->kept + atomic_load(&run->uploaded) + atomic_load(&run->copied) + atomic_load(&run->unchanged) == 0;

@@ -10,11 +10,11 @@
 #include "base/run_stage.h"
 #include "engine/s3sync/buffers.h"
 #include "engine/s3sync/catalogue.h"
-#include "store/lock_object.h"
-#include "engine/source/names.h"
 #include "engine/s3sync/plan.h"
 #include "engine/s3sync/s3sync.h"
 #include "engine/s3sync/workers.h"
+#include "engine/source/names.h"
+#include "store/lock_object.h"
 
 #define S3_LONG_PREFIX  ".backapp/long/"
 #define S3_TRASH_PREFIX ".trash/"
@@ -46,7 +46,9 @@ typedef struct {
     atomic_bool partial;
     atomic_bool failed; /* error is set: nothing more is begun */
     GMutex lock;
-    GError *error;    /* the first; under lock */
+    GError *error;  /* the first; under lock */
+    int versioning; /* see s3run_versioning */
+    gboolean versioning_asked;
     GPtrArray *wrong; /* of char *: keys of objects that a verification found missing or damaged; under lock */
 } S3Run;
 
@@ -63,6 +65,10 @@ void s3run_warn_changed(S3Run *run, const char *path, const char *message);
 void s3run_warn_skipped(S3Run *run, const char *path, const char *message);
 /* A warning that does not touch the counts. */
 void s3run_note(S3Run *run, const char *path, const char *message);
+
+/* Whether the bucket keeps versions of what is replaced now: 1, 0 (also a store that cannot), -1 if that is not known,
+ * of which there is a note. Asked once a run, by the run's own thread only. FALSE if it cannot be asked. */
+gboolean s3run_versioning(S3Run *run, int *versioning, GError **error);
 
 /* An object that the store did not take: a warning, and the run is partial. If it takes none at all of very many, that
  * ends the run: then it is not about single objects. */

@@ -12,13 +12,13 @@
 #include "engine/s3sync/housekeep.h"
 #include "engine/s3sync/items.h"
 #include "engine/s3sync/job.h"
-#include "store/lock_object.h"
 #include "engine/s3sync/place.h"
 #include "engine/s3sync/record.h"
 #include "engine/s3sync/transfer.h"
 #include "engine/s3sync/verify.h"
 #include "fs/dir.h"
 #include "store/drivers.h"
+#include "store/lock_object.h"
 
 #define GENERATION_KEY ".backapp/generation"
 #define GENERATION_MAX 100
@@ -274,10 +274,10 @@ static gboolean choose_trash(Sync *sync, GError **error)
     S3Run *run = &sync->run;
     if (counts->changed + counts->deletes + counts->checks == 0)
         return TRUE;
-    StoreFacts facts = {.versioning = -1};
-    if (store_can(sync->store, STORE_VERSIONS) && !store_facts(sync->store, &facts, error))
+    int versioning = 0;
+    if (!s3run_versioning(run, &versioning, error))
         return FALSE;
-    sync->versioned = facts.versioning == 1 && facts.versioning_suspended != 1;
+    sync->versioned = versioning == 1;
     if (sync->versioned || sync->options->trash_days == 0)
         return TRUE;
     if (!store_can(sync->store, STORE_COPY)) {

@@ -342,11 +342,17 @@ static void test_counts_hash_and_estimate(void **state)
     assert_true(estimate.bytes_stored == 4 + 2 - 3 - 7);
     assert_true(estimate.requests[STORE_REQUEST_PUT] == 2 + 3 + 1);
     assert_true(estimate.requests[STORE_REQUEST_COPY] == 0);
+    assert_int_equal(estimate.requests[STORE_REQUEST_GET], 5);
+    assert_int_equal(estimate.requests[STORE_REQUEST_HEAD], 1);
+    assert_int_equal(estimate.requests[STORE_REQUEST_LIST], counts->listed + 2);
+    assert_int_equal(estimate.requests[STORE_REQUEST_DELETE], 2);
+    assert_int_equal(estimate.requests[STORE_REQUEST_OTHER], 5);
     assert_true(estimate.month_cost < -3.9 && estimate.month_cost > -4.1);
     assert_true(estimate.requests_cost > 0.03);
     how.trash = TRUE;
     assert_true(estimate_plan(plan, &how, &estimate, NULL));
     assert_true(estimate.requests[STORE_REQUEST_COPY] == 2 && estimate.bytes_stored == 6);
+    assert_int_equal(estimate.requests[STORE_REQUEST_HEAD], 1 + 2 * 2);
 
     g_autofree char *hash = s3plan_hash(plan);
     g_autoptr(S3Plan) again = scene_plan(scene);

@@ -63,6 +63,41 @@ static void rot(Scene *scene, const char *name)
     (void)close(fd);
 }
 
+static gboolean facts_without_versions(Store *store, StoreFacts *facts, GError **error)
+{
+    gboolean good = real->facts(store, facts, error);
+    facts->versioning = facts->versioning_suspended = -1;
+    return good;
+}
+
+static guint versions_notes(const Scene *scene)
+{
+    guint count = 0;
+    for (guint i = 0; i < scene->collector->warnings->len; i++)
+        count += strstr(g_ptr_array_index(scene->collector->warnings, i), "s3:GetBucketVersioning") != NULL;
+    return count;
+}
+
+/* The trash, and the housekeeping of the same run, need to know. */
+static void test_unknown_versioning_is_noted_once(void **state)
+{
+    Scene *scene = *state;
+    g_autofree char *other = g_build_filename(scene->path, "other", NULL);
+    scene_file(scene, "f", 3, 1, 0);
+    scene_sync(scene);
+    assert_int_equal(versions_notes(scene), 0);
+    hook(scene);
+    hooked.facts = facts_without_versions;
+    scene_file(scene, "f", 4, 2, 0);
+    scene->options.state_dir = other;
+    scene->options.relist = TRUE;
+    scene_sync(scene);
+    assert_int_equal(versions_notes(scene), 1);
+    scene_sync(scene);
+    assert_int_equal(versions_notes(scene), 1);
+    unhook(scene);
+}
+
 static gboolean verify(Scene *scene, guint64 *verified, GError **error)
 {
     S3syncStats stats = {0};
@@ -364,6 +399,7 @@ int main(void)
         IN_MEMORY(test_refused_objects_do_not_end_the_run),
         IN_MEMORY(test_store_that_takes_nothing_ends_the_run),
         IN_MEMORY(test_refused_deletions_only_warn),
+        IN_MEMORY(test_unknown_versioning_is_noted_once),
         cmocka_unit_test(test_old_points),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
