@@ -236,7 +236,7 @@ static gboolean fetch_elsewhere(S3Source *self, const S3Entry *entry, RestoreFet
                          : "the object is gone: it is neither under its key nor in the trash");
 }
 
-gboolean s3_source_fetch(S3Source *self, const S3Entry *entry, RestoreFetch *fetch, GError **error)
+gboolean s3_source_content(S3Source *self, const S3Entry *entry, RestoreFetch *fetch, GError **error)
 {
     fetch->cold = FALSE;
     if (!entry->key)

@@ -25,7 +25,7 @@ static int s3_next(RestoreSource *source, RestoreEntry *entry, GError **error)
 
 static gboolean s3_fetch(RestoreSource *source, const RestoreEntry *entry, RestoreFetch *fetch, GError **error)
 {
-    return s3_source_fetch((S3Source *)source, &entry->entry, fetch, error);
+    return s3_source_content((S3Source *)source, &entry->entry, fetch, error);
 }
 
 static void s3_free(RestoreSource *source)

@@ -23,7 +23,7 @@ typedef struct {
 RestoreSource *s3_source_open(const RestoreSourceOptions *options, const GPtrArray *roots, GError **error);
 
 /* The content of an entry; as restore_source_fetch. Any thread. */
-gboolean s3_source_fetch(S3Source *self, const S3Entry *entry, RestoreFetch *fetch, GError **error);
+gboolean s3_source_content(S3Source *self, const S3Entry *entry, RestoreFetch *fetch, GError **error);
 
 /* Appends the points of the mirror in a folder of the store to points; NULL: in the store itself. */
 gboolean s3_source_list(const RestoreSourceOptions *options, const char *folder, GPtrArray *points, GError **error);
