@@ -17,6 +17,7 @@ _backapp_options() {
         ;;
     verify) echo "--jobs --read-back --concurrency --state-dir $stores $limits --json --help -h" ;;
     store) echo "$stores --long -l --json --help -h" ;;
+    key) echo "--passphrase-file --new-passphrase-file --import --force $stores --json --help -h" ;;
     *) echo "--help -h" ;;
     esac
 }
@@ -38,7 +39,7 @@ _backapp_values() {
 
 _backapp() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
-    local commands="mirror two-stage s3sync restore verify store worker version help"
+    local commands="mirror two-stage s3sync restore verify store key worker version help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
         mapfile -t COMPREPLY < <(compgen -W "$commands --version --help -h" -- "$current")
@@ -54,7 +55,7 @@ _backapp() {
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         return
         ;;
-    --ca-file)
+    --ca-file | --passphrase-file | --new-passphrase-file)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
@@ -74,6 +75,14 @@ _backapp() {
     store)
         if [ "$COMP_CWORD" -eq 2 ]; then
             mapfile -t COMPREPLY < <(compgen -W "test ls cat rm" -- "$current")
+            return
+        fi
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$current")
+        ;;
+    key)
+        if [ "$COMP_CWORD" -eq 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W "create add remove list export" -- "$current")
             return
         fi
         compopt -o filenames 2>/dev/null

@@ -33,6 +33,7 @@ extern const Command s3sync_command;
 extern const Command restore_command;
 extern const Command verify_command;
 extern const Command store_command;
+extern const Command key_command;
 extern const Command worker_command;
 extern const Command version_command;
 extern const Command help_command;

@@ -60,6 +60,7 @@ enum {
     OPT_THAW,
     OPT_THAW_TIER,
     OPT_LIST,
+    OPT_PASSPHRASE_FILE,
 };
 
 /* clang-format off */
@@ -119,6 +120,7 @@ enum {
 #define ROW_THAW {"thaw", 0, "DAYS", "Ask for cold objects (GLACIER, DEEP_ARCHIVE) to be made readable for DAYS days.", OPT_THAW}
 #define ROW_THAW_TIER {"thaw-tier", 0, "TIER", "How fast: Standard (default), Bulk or Expedited.", OPT_THAW_TIER}
 #define ROW_LIST {"list", 0, NULL, "Restore nothing, but list the points of STORE, the newest first.", OPT_LIST}
+#define ROW_PASSPHRASE_FILE {"passphrase-file", 0, "FILE", "The passphrase that opens a key of the store is FILE's first line (default: BACKUP_PASSPHRASE).", OPT_PASSPHRASE_FILE}
 /* Rows that belong together. */
 #define ROWS_SELECTION ROW_EXCLUDE, ROW_INCLUDE, ROW_ONE_FILE_SYSTEM, ROW_EXCLUDE_CACHES, ROW_EXCLUDE_IF_PRESENT, ROW_EXCLUDE_LARGER_THAN
 #define ROWS_STORE ROW_ENDPOINT, ROW_REGION, ROW_PROVIDER, ROW_PROFILE, ROW_CA_FILE, ROW_PATH_STYLE

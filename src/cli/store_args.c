@@ -2,7 +2,9 @@
 
 #include "base/error.h"
 #include "base/human.h"
+#include "cli/job_options.h"
 #include "cli/mirror_options.h"
+#include "cli/passphrase.h"
 #include "engine/s3sync/prefix.h"
 #include "job/engine_store.h"
 #include "store/drivers.h"
@@ -48,21 +50,33 @@ static void fill_keys(JobStore *store)
         g_clear_pointer(&store->session_token, g_free);
 }
 
+/* Makes the folder that was given, or the default's. */
+static gboolean make_folder(char **folder, const char *name, const char *what, GError **error)
+{
+    if (!*folder)
+        *folder = g_build_filename(g_get_user_state_dir(), "backapp", name, NULL);
+    if (!g_path_is_absolute(*folder)) {
+        char *whole = mirror_options_absolute(*folder);
+        g_free(*folder);
+        *folder = whole;
+    }
+    return g_mkdir_with_parents(*folder, 0700) == 0 ||
+           error_set_errno(error, errno, "cannot make %s, the folder for %s", *folder, what);
+}
+
 static gboolean make_state_dir(JobSpec *spec, GError **error)
 {
-    JobS3Options *s3 = &spec->options.s3;
-    if (spec->type != JOB_S3_MIRROR && spec->type != JOB_TWO_STAGE && spec->type != JOB_VERIFY)
+    switch (spec->type) {
+    case JOB_S3_MIRROR:
+    case JOB_TWO_STAGE:
+    case JOB_VERIFY:
+        return make_folder(&spec->options.s3.state_dir, "s3", "catalogues", error);
+    case JOB_ARCHIVE:
+        return spec->options.dry_run ||
+               make_folder(&spec->options.archive.state_dir, "archives", "what an interrupted run goes on with", error);
+    default:
         return TRUE;
-    if (!s3->state_dir)
-        s3->state_dir = g_build_filename(g_get_user_state_dir(), "backapp", "s3", NULL);
-    if (!g_path_is_absolute(s3->state_dir)) {
-        char *whole = mirror_options_absolute(s3->state_dir);
-        g_free(s3->state_dir);
-        s3->state_dir = whole;
     }
-    if (g_mkdir_with_parents(s3->state_dir, 0700) < 0)
-        return error_set_errno(error, errno, "cannot make %s, the folder for catalogues", s3->state_dir);
-    return TRUE;
 }
 
 /* What can be told of a URL before anything is asked. */
@@ -155,16 +169,35 @@ static gboolean check(const JobSpec *spec, GError **error)
     return check_store(&spec->store, error) && check_s3_options(spec, error);
 }
 
+gboolean store_args_passphrase(JobSpec *spec, const OptionArgs *args, GError **error)
+{
+    const char *file = options_value(args, OPT_PASSPHRASE_FILE);
+    if (!file)
+        return TRUE;
+    passphrase_free(spec->passphrase);
+    spec->passphrase = passphrase_read_file(file, error);
+    return spec->passphrase != NULL;
+}
+
+/* What opens what is encrypted: a file that was named, the key itself, a passphrase; the first that is there. */
+static void fill_secrets(JobSpec *spec)
+{
+    const char *key = g_getenv("BACKUP_ENCRYPTION_KEY"), *passphrase = g_getenv("BACKUP_PASSPHRASE");
+    gboolean archive = spec->options.archive.encryption || spec->store.url;
+    if (!spec->passphrase && key && *key && (spec->options.s3.encrypt || archive))
+        spec->encryption_key = g_strdup(key);
+    else if (!spec->passphrase && passphrase && *passphrase && archive)
+        spec->passphrase = g_strdup(passphrase);
+}
+
 gboolean store_args_complete(JobSpec *spec, GError **error)
 {
     static const char *const secrets[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-                                          "BACKUP_ENCRYPTION_KEY"};
+                                          "BACKUP_ENCRYPTION_KEY", "BACKUP_PASSPHRASE"};
     for (guint i = 0; i < spec->destinations->len; i++)
         fill_keys(&g_array_index(spec->destinations, JobDestination, i).store);
     fill_keys(&spec->store);
-    const char *key = g_getenv("BACKUP_ENCRYPTION_KEY");
-    if (key && *key && (spec->options.s3.encrypt || spec->store.url))
-        spec->encryption_key = g_strdup(key);
+    fill_secrets(spec);
     for (guint i = 0; i < G_N_ELEMENTS(secrets); i++)
         g_unsetenv(secrets[i]);
     return check(spec, error) && make_state_dir(spec, error);

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "cli/options.h"
 #include "job/spec.h"
 
 /* TRUE if an operand names a store, not a directory: it has a scheme that we know. */
@@ -15,6 +16,10 @@ void store_args_add_destination(JobSpec *spec, const char *operand);
 
 /* Sets what a restore or a verification reads. */
 void store_args_set_source(JobSpec *spec, const char *operand);
+
+/* Takes the passphrase from --passphrase-file, if the command has that option and it was given. FALSE with what reading the
+ * file says. Before store_args_complete, which looks at the environment otherwise. */
+gboolean store_args_passphrase(JobSpec *spec, const OptionArgs *args, GError **error);
 
 /* Fills in keys and, unless it is given, the folder for catalogues, which is made. To be called after the options were
  * applied. FALSE with INVALID or what making the folder says. */

@@ -81,6 +81,10 @@ gboolean engine_place_make(const JobSpec *spec, const JobStore *where, Rate *rat
     if (!place->store || (archive->encryption && !derive(spec, place, error)))
         return FALSE;
     complete(place);
+    if (archive->encryption && !place->has_key && spec->passphrase)
+        return error_set(error, BACKAPP_ERROR_INVALID,
+                         "%s has no key that a passphrase opens: make one with 'backapp key create'",
+                         place->store->url);
     return !archive->encryption || place->has_key ||
            error_set(error, BACKAPP_ERROR_INVALID,
                      "encryption is asked for, but there is no key: set BACKUP_PASSPHRASE to the passphrase of a key "

@@ -107,9 +107,18 @@ gboolean engine_master_key(const JobSpec *spec, Store *store, guint8 key[32], gb
         return engine_encryption_key(spec, key, error);
     if (!spec->passphrase)
         return TRUE;
-    g_autoptr(Key) master = keyring_unlock(store, spec->passphrase, error);
-    if (!master)
+    GError *why = NULL;
+    g_autoptr(Key) master = keyring_unlock(store, spec->passphrase, &why);
+    if (!master && error_is(why, BACKAPP_ERROR_NOT_FOUND)) {
+        /* A passphrase in the environment does not make a store that is not encrypted unreadable. */
+        *given = FALSE;
+        g_error_free(why);
+        return TRUE;
+    }
+    if (!master) {
+        g_propagate_error(error, why);
         return FALSE;
+    }
     memcpy(key, key_bytes(master), KEY_BYTES);
     return TRUE;
 }

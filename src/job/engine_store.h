@@ -30,7 +30,8 @@ Store *engine_open_target(const JobStore *where, gboolean dry_run, Rate *rate, c
                           GError **error);
 
 /* The spec's master key into key: its encryption key, or the one that its passphrase opens in the store (below the whole
- * URL; keyring.h). *given FALSE: the spec has neither. The caller wipes it. */
+ * URL; keyring.h). *given FALSE: the spec has neither, or the store has no key that a
+ * passphrase could open. DENIED if it opens none of them. The caller wipes it. */
 gboolean engine_master_key(const JobSpec *spec, Store *store, guint8 key[32], gboolean *given, GError **error);
 
 /* The 32 bytes of the spec's encryption key into key. INVALID if there is none or it is no key. */

@@ -14,8 +14,8 @@ import unicodedata
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PACKAGING = ROOT / "packaging"
 BACKAPP = os.environ.get("BACKAPP", str(ROOT / "build" / "backapp"))
-COMMANDS = ["mirror", "two-stage", "s3sync", "restore", "verify", "store", "worker", "version", "help"]
-RUNS = COMMANDS[:6]  # those with options of their own
+COMMANDS = ["mirror", "two-stage", "s3sync", "restore", "verify", "store", "key", "worker", "version", "help"]
+RUNS = COMMANDS[:-3]  # those with options of their own
 
 
 class Skip(Exception):
