@@ -109,6 +109,18 @@ gboolean attrs_equal(const Attrs *a, const Attrs *b)
     return TRUE;
 }
 
+gboolean attrs_each(const Attrs *attrs,
+                    gboolean (*visit)(const char *name, const guint8 *value, gsize length, gpointer user_data),
+                    gpointer user_data)
+{
+    gboolean good = TRUE;
+    for (guint i = 0; i < entry_count(attrs) && good; i++) {
+        const Entry *entry = entry_at(attrs, i);
+        good = visit(entry_name(attrs, entry), entry_value(attrs, entry), entry->length, user_data);
+    }
+    return good;
+}
+
 static gboolean add_entry(Attrs *attrs, const char *name, const void *value, gsize length)
 {
     gsize name_size = strlen(name) + 1;

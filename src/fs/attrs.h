@@ -30,6 +30,11 @@ gboolean attrs_is_empty(const Attrs *attrs);
 /* TRUE if names and values are equal. */
 gboolean attrs_equal(const Attrs *a, const Attrs *b);
 
+/* Calls visit for each in the order of their names, until it returns FALSE; then FALSE too. */
+gboolean attrs_each(const Attrs *attrs,
+                    gboolean (*visit)(const char *name, const guint8 *value, gsize length, gpointer user_data),
+                    gpointer user_data);
+
 /* Makes the attributes (within filter) of `name`/fd exactly `want`: sets what differs, removes what is extra.
  * Attributes that the file system does not take or that need root are not an error: *refused (may be NULL) counts them.
  * A real I/O error or no space is FALSE. `have` are the present ones if the caller knows them, else NULL and they are
