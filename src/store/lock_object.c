@@ -82,6 +82,9 @@ static gint64 process_start(gint64 pid)
     const char *after = strrchr(text, ')');
     g_auto(GStrv) fields = g_strsplit(after != NULL ? after + 1 : "", " ", -1);
     gint64 start = 0;
+    /* Ended, and only not yet asked for by its parent. */
+    if (g_strv_length(fields) > 1 && (g_str_equal(fields[1], "Z") || g_str_equal(fields[1], "X")))
+        return 0;
     /* Field 22; the first one after the name is the third, behind a space. */
     if (g_strv_length(fields) <= 20 || !g_ascii_string_to_signed(fields[20], 10, 1, G_MAXINT64, &start, NULL))
         return -1;

@@ -5,13 +5,17 @@
 #include "../base/cmocka_all.h"
 #include "../mirror/collector.h"
 #include "base/error.h"
+#include "fs/facts.h"
 #include "store/drivers.h"
 #include "store/lock_object.h"
 #include "store/memory.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define KEY      ".backapp/lock"
 #define MINUTE   (60 * G_USEC_PER_SEC)
@@ -131,6 +135,43 @@ static void test_a_lock_that_was_taken_over_is_left_alone(void **state)
     }
 }
 
+/* A process that has ended may long have no one who asks for it. */
+static void test_a_lock_of_a_process_that_ended_is_free(void **state)
+{
+    Locked *locked = *state;
+    lock_object_release(g_steal_pointer(&locked->lock));
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        char byte = 0;
+        (void)close(ends[1]);
+        _exit(read(ends[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    assert_true(child > 0);
+    (void)close(ends[0]);
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)child);
+    g_autofree char *stat = NULL;
+    assert_true(g_file_get_contents(path, &stat, NULL, NULL));
+    g_auto(GStrv) fields = g_strsplit(strrchr(stat, ')') + 1, " ", -1);
+    g_autofree char *boot = facts_boot_id();
+    gint64 now = g_get_real_time() / G_USEC_PER_SEC;
+    g_autofree char *text =
+        g_strdup_printf("{\"version\":1,\"id\":\"x\",\"host\":\"%s\",\"boot\":\"%s\",\"pid\":%d,"
+                        "\"processStart\":%s,\"started\":%" G_GINT64_FORMAT ",\"renewed\":%" G_GINT64_FORMAT "}",
+                        g_get_host_name(), boot, (int)child, fields[20], now, now);
+    StoreBody body = {.data = text, .length = strlen(text)};
+    assert_true(store_put(locked->store, KEY, &body, NULL, NULL, NULL));
+    g_autoptr(GError) error = NULL;
+    assert_false(lock_object_look(locked->store, &error));
+    assert_true(error_is(error, BACKAPP_ERROR_LOCKED));
+    (void)close(ends[1]);
+    siginfo_t info = {0};
+    assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    assert_true(lock_object_look(locked->store, NULL));
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
 #define LOCK_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -139,6 +180,7 @@ int main(void)
         LOCK_TEST(test_a_renewed_lock_holds),
         LOCK_TEST(test_a_lock_that_is_not_renewed_ends_the_run),
         LOCK_TEST(test_a_lock_that_was_taken_over_is_left_alone),
+        LOCK_TEST(test_a_lock_of_a_process_that_ended_is_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
