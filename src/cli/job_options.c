@@ -297,6 +297,8 @@ static gboolean apply(JobSpec *spec, const OptionUse *use, GError **error)
         return set_text(&options->s3.s3_prefix, use, error);
     case OPT_STATE_DIR:
         return set_text(&options->s3.state_dir, use, error);
+    case OPT_NAME:
+        return set_text(&options->archive.name, use, error);
     case OPT_AT:
         return set_text(&options->restore.at, use, error);
     case OPT_CONFLICT:

@@ -61,6 +61,7 @@ enum {
     OPT_THAW_TIER,
     OPT_LIST,
     OPT_PASSPHRASE_FILE,
+    OPT_NAME,
 };
 
 /* clang-format off */
@@ -120,6 +121,7 @@ enum {
 #define ROW_THAW {"thaw", 0, "DAYS", "Ask for cold objects (GLACIER, DEEP_ARCHIVE) to be made readable for DAYS days.", OPT_THAW}
 #define ROW_THAW_TIER {"thaw-tier", 0, "TIER", "How fast: Standard (default), Bulk or Expedited.", OPT_THAW_TIER}
 #define ROW_LIST {"list", 0, NULL, "Restore nothing, but list the points of STORE, the newest first.", OPT_LIST}
+#define ROW_NAME {"name", 0, "NAME", "Of a store with archives: those of this NAME, if there are several (to create: default the host's name).", OPT_NAME}
 #define ROW_PASSPHRASE_FILE {"passphrase-file", 0, "FILE", "The passphrase that opens a key of the store is FILE's first line (default: BACKUP_PASSPHRASE).", OPT_PASSPHRASE_FILE}
 /* Rows that belong together. */
 #define ROWS_SELECTION ROW_EXCLUDE, ROW_INCLUDE, ROW_ONE_FILE_SYSTEM, ROW_EXCLUDE_CACHES, ROW_EXCLUDE_IF_PRESENT, ROW_EXCLUDE_LARGER_THAN

@@ -633,8 +633,8 @@ static gboolean needs_store(JobType type)
 static gboolean validate_archive(const JobSpec *spec, GError **error)
 {
     const JobArchiveOptions *archive = &spec->options.archive;
-    gboolean named = spec->type == JOB_ARCHIVE || spec->type == JOB_ARCHIVE_VERIFY || spec->type == JOB_ARCHIVE_REINDEX;
-    if (named && !archive->name)
+    /* To read, it is those of the only name there is. */
+    if (spec->type == JOB_ARCHIVE && !archive->name)
         return error_set(error, BACKAPP_ERROR_INVALID, "options.archive.name: is missing");
     if (spec->type == JOB_ARCHIVE_REINDEX && !archive->at)
         return error_set(error, BACKAPP_ERROR_INVALID, "options.archive.at: is missing: which archive is meant");

@@ -13,7 +13,7 @@
  * compression, compressionLevel, encryption; ours: name, codec, fullEveryDays, volumeSize, storageClass, time, stateDir,
  * and for a verification or reindexing at, full. */
 typedef struct {
-    char *name;            /* of the place below the store */
+    char *name;            /* of the place below the store; NULL, to read: the only one there is */
     char *type;            /* of job_archive_types; NULL: incremental */
     char *codec;           /* of job_archive_codecs; NULL: gzip */
     gboolean compression;  /* FALSE: a plain tar */

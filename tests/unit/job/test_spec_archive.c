@@ -106,7 +106,6 @@ static void test_reading_jobs(void **state)
     assert_string_equal(spec->options.archive.at, "2026-11-20");
     assert_true(spec->options.archive.full);
     assert_refused(VERIFY(",\"options\":{\"archive\":{\"name\":\"n\"}}"), "store");
-    assert_refused(VERIFY(",\"store\":{\"url\":\"s3://b\"}"), "options.archive.name");
     assert_refused(
         VERIFY(",\"store\":{\"url\":\"s3://b\"},\"sources\":[\"/s\"],\"options\":{\"archive\":{\"name\":\"n\"}}"),
         "sources");
