@@ -408,7 +408,7 @@ static int read_extents(MapReader *in, guint64 size, GArray *extents)
     guint64 count, from = 0;
     int got = read_number(in, &count);
     /* Each piece but the last one has a byte. */
-    if (got == 1 && (count > TAR_EXTENTS_MAX + 1 || count > size + 1))
+    if (got == 1 && count > 0 && (count - 1 > TAR_EXTENTS_MAX || count - 1 > size))
         return -1;
     for (guint64 i = 0; i < count && got == 1; i++) {
         TarExtent extent;
