@@ -11,9 +11,13 @@ typedef struct Members Members;
 /* Reads from the archives of a chain, which must outlive it. memory: bytes of expanded members that are kept at most
  * (at least 8 members; 0: 64 MiB). */
 Members *members_new(const ArchivePlace *place, Chain *chain, gsize memory, const CancelFlag *cancel, GError **error);
-/* `length` bytes of the tar of point `number` at tar_offset. CORRUPT names the volume and the member. */
+/* `length` bytes of the tar of point `number` at tar_offset, in order; write may not read from members itself. CORRUPT
+ * names the volume and the member. */
 gboolean members_read(Members *members, guint number, guint64 tar_offset, guint64 length, StoreWrite write,
                       gpointer user_data, GError **error);
+/* Bytes of the tar of point `number`. */
+guint64 members_tar_size(const Members *members, guint number);
+/* No read may be running. NULL is a no-op. */
 void members_free(Members *members);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Members, members_free)
 
