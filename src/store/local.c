@@ -273,7 +273,7 @@ Store *store_local_new(const char *directory, GError **error)
     LocalStore *self = g_new0(LocalStore, 1);
     self->base = (Store){.ops = &local_ops,
                          .can = STORE_COPY | STORE_RANGE_COPY | STORE_MULTIPART | STORE_CLASSES | STORE_METADATA |
-                                STORE_IF_MATCH,
+                                STORE_IF_MATCH | STORE_ETAG_SHA256,
                          .url = g_strconcat("file://", shown, NULL),
                          .min_part = 1,
                          .max_part = G_MAXINT64,

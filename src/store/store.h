@@ -27,6 +27,7 @@ typedef enum {
     STORE_PRESIGN = 1 << 7,
     STORE_IF_MATCH = 1 << 8, /* put with if_absent */
     STORE_THAW = 1 << 9,
+    STORE_ETAG_SHA256 = 1 << 10, /* the ETag of a put and of a part is the SHA-256 of its bytes in hexadecimal */
 } StoreCan;
 
 /* One object (or version) as listed or looked up. Strings belong to whoever made the structure. */

@@ -53,6 +53,23 @@ static void clear_part(gpointer data)
     g_free(((StorePart *)data)->etag);
 }
 
+/* Hashes what is to be sent, unless the store does so anyway and says what came out. */
+static StoreBody body_of(const VolumeWriter *writer, const Part *part, guint8 hash[HASH_BYTES])
+{
+    gboolean told = store_can(writer->store, STORE_ETAG_SHA256);
+    if (!told)
+        digest_sha256(part->data, part->length, hash);
+    return (StoreBody){.data = part->data, .length = part->length, .sha256 = told ? NULL : hash};
+}
+
+static gboolean take_hash(const VolumeWriter *writer, const StoreBody *body, const char *etag, guint8 hash[HASH_BYTES],
+                          GError **error)
+{
+    return body->sha256 || (etag && digest_parse_hex(etag, hash, HASH_BYTES)) ||
+           error_set(error, BACKAPP_ERROR_INTERNAL, "%s did not say the SHA-256 of what was stored as %s",
+                     writer->store->url, writer->key);
+}
+
 /* Sends one part, in a thread of the pool. */
 static void send_part(gpointer item, gpointer user_data)
 {
@@ -66,9 +83,9 @@ static void send_part(gpointer item, gpointer user_data)
     g_autofree char *etag = NULL;
     GError *failure = NULL;
     if (!stopped) {
-        digest_sha256(part->data, part->length, hash);
-        StoreBody body = {.data = part->data, .length = part->length, .sha256 = hash};
-        if (store_part(writer->store, writer->key, writer->upload, part->number, &body, &etag, &failure))
+        StoreBody body = body_of(writer, part, hash);
+        if (store_part(writer->store, writer->key, writer->upload, part->number, &body, &etag, &failure) &&
+            take_hash(writer, &body, etag, hash, &failure))
             atomic_fetch_add(&writer->sent, part->length);
     }
     g_mutex_lock(&writer->lock);
@@ -301,10 +318,11 @@ static gboolean put_whole(VolumeWriter *writer, GError **error)
 {
     Part *part = writer->filling;
     g_byte_array_set_size(writer->hashes, HASH_BYTES);
-    digest_sha256(part->data, part->length, writer->hashes->data);
-    StoreBody body = {.data = part->data, .length = part->length, .sha256 = writer->hashes->data};
+    StoreBody body = body_of(writer, part, writer->hashes->data);
     StorePut how = put_how(writer);
-    if (!store_put(writer->store, writer->key, &body, &how, NULL, error))
+    g_auto(StoreResult) result = {0};
+    if (!store_put(writer->store, writer->key, &body, &how, &result, error) ||
+        !take_hash(writer, &body, result.etag, writer->hashes->data, error))
         return FALSE;
     atomic_fetch_add(&writer->sent, part->length);
     return TRUE;
