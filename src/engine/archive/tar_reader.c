@@ -175,6 +175,21 @@ static gboolean read_pax(TarReader *reader, GError **error)
            tar_records_read(reader->pax->data, (gsize)size, &reader->records, error);
 }
 
+/* GNU's header of a long name that is not ASCII: the name with a zero byte at its end. */
+static gboolean read_long_name(TarReader *reader, char **name, GError **error)
+{
+    guint64 size = 0;
+    if (*name != NULL || !read_octal(reader->block, SIZE, &size) || size == 0 || size > PATH_BYTES_MAX + 1)
+        return damaged(reader, "a long name of an absurd size", error);
+    g_autofree char *text = g_malloc((gsize)size);
+    if (!read_into(reader, (guint8 *)text, (gsize)size, error) || !pass_over(reader, tar_padding(size), error))
+        return FALSE;
+    if (memchr(text, 0, (gsize)size) != text + size - 1)
+        return damaged(reader, "a long name that does not end where it should", error);
+    *name = g_steal_pointer(&text);
+    return TRUE;
+}
+
 /* Reads up to the block that says what the entry is: 1; 0 at the tar's end; -1. */
 static int read_headers(TarReader *reader, GError **error)
 {
@@ -182,11 +197,17 @@ static int read_headers(TarReader *reader, GError **error)
     for (;;) {
         if (!read_into(reader, reader->block, TAR_BLOCK, error))
             return -1;
-        if (is_zero(reader->block) && !has_pax)
+        if (is_zero(reader->block) && !has_pax && reader->records.path == NULL && reader->records.link == NULL)
             return 0;
         if (!check_block(reader, error))
             return -1;
-        if (reader->block[TYPE_AT] != 'x')
+        guint8 type = reader->block[TYPE_AT];
+        if (!has_pax && (type == 'L' || type == 'K')) {
+            if (!read_long_name(reader, type == 'L' ? &reader->records.path : &reader->records.link, error))
+                return -1;
+            continue;
+        }
+        if (type != 'x')
             return 1;
         if (has_pax)
             return damaged(reader, "a second pax header", error) ? 0 : -1;
