@@ -54,6 +54,7 @@ static IndexEntry entry_of(const SceneFile *file, const SceneOptions *options)
     entry.entry.link = file->link;
     entry.entry.attrs = file->attrs;
     entry.entry.attrs_length = file->attrs_length;
+    entry.entry.meta.size = file->target != NULL ? strlen(file->target) : 0;
     entry.flags = file->deleted ? INDEX_DELETED : INDEX_STORED;
     if (!has_content(file))
         return entry;
@@ -95,7 +96,8 @@ static void count_entry(ArchivePoint *point, const IndexEntry *entry)
         point->directories++;
     else
         point->files++;
-    point->bytes += entry->entry.meta.size;
+    if (S_ISREG(entry->entry.meta.mode))
+        point->bytes += entry->entry.meta.size;
 }
 
 ArchivePoint *scene_archive(const ArchivePlace *place, const SceneOptions *options, const SceneFile *files, guint count)
