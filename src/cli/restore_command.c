@@ -2,8 +2,10 @@
 
 #include "base/error.h"
 #include "base/human.h"
+#include "cli/inner_paths.h"
 #include "cli/job_options.h"
 #include "cli/mirror_options.h"
+#include "cli/restore_export.h"
 #include "cli/run.h"
 #include "cli/store_args.h"
 #include "cli/terminal.h"
@@ -15,41 +17,13 @@
 #include <string.h>
 
 static const OptionDef options[] = {
-    ROW_TO,      ROW_AT,        ROW_LIST, ROW_CONFLICT,  ROW_RESTORE_DELETE, ROW_CHECKSUM, ROW_DRY_RUN,
-    ROW_NO_ACLS, ROW_NO_XATTRS, ROW_THAW, ROW_THAW_TIER, ROW_MAX_DELETE,     ROW_FORCE,    ROW_RESTORE_CONCURRENCY,
-    ROWS_STORE,  ROWS_LIMITS,   ROW_JSON, ROW_VERBOSE,   OPTION_HELP_ROW,    OPTION_END,
+    ROW_TO,        ROW_TO_TAR,          ROW_TO_ZIP,         ROW_AT,
+    ROW_LIST,      ROW_CONFLICT,        ROW_RESTORE_DELETE, ROW_CHECKSUM,
+    ROW_DRY_RUN,   ROW_NO_ACLS,         ROW_NO_XATTRS,      ROW_THAW,
+    ROW_THAW_TIER, ROW_MAX_DELETE,      ROW_FORCE,          ROW_RESTORE_CONCURRENCY,
+    ROWS_STORE,    ROWS_LIMITS,         ROW_JSON,           ROW_VERBOSE,
+    ROW_NAME,      ROW_PASSPHRASE_FILE, OPTION_HELP_ROW,    OPTION_END,
 };
-
-/* A path inside the backup as it is kept there: no slash before or behind it. */
-static char *inner_path(const char *operand)
-{
-    while (*operand == '/')
-        operand++;
-    while (g_str_has_prefix(operand, "./"))
-        for (operand += 2; *operand == '/';)
-            operand++;
-    char *path = g_strdup(operand);
-    for (gsize length = strlen(path); length > 0 && path[length - 1] == '/'; length--)
-        path[length - 1] = '\0';
-    return path;
-}
-
-static gboolean add_paths(JobSpec *spec, const OptionArgs *args, GError **error)
-{
-    for (guint i = 1; i < args->operands->len; i++) {
-        g_autofree char *path = inner_path(g_ptr_array_index(args->operands, i));
-        if (*path == '\0' || strcmp(path, ".") == 0) {
-            /* All of it. */
-            g_ptr_array_set_size(spec->options.restore.paths, 0);
-            return TRUE;
-        }
-        g_auto(GStrv) parts = g_strsplit(path, "/", -1);
-        if (g_strv_contains((const char *const *)parts, "..") || g_strv_contains((const char *const *)parts, "."))
-            return error_set(error, BACKAPP_ERROR_INVALID, "a PATH is one inside the backup: without '.' and '..'");
-        g_ptr_array_add(spec->options.restore.paths, g_steal_pointer(&path));
-    }
-    return TRUE;
-}
 
 static JobSpec *build(const OptionArgs *args, GError **error)
 {
@@ -65,7 +39,8 @@ static JobSpec *build(const OptionArgs *args, GError **error)
     JobDestination target = {.path = mirror_options_absolute(to)};
     g_array_append_val(spec->destinations, target);
     spec->run_id = g_uuid_string_random();
-    if (!add_paths(spec, args, error) || !job_options_apply(spec, args, error) || !store_args_complete(spec, error) ||
+    if (!inner_paths_add(spec, args, 1, error) || !job_options_apply(spec, args, error) ||
+        !store_args_passphrase(spec, args, error) || !store_args_complete(spec, error) ||
         !job_spec_validate(spec, error))
         return NULL;
     return g_steal_pointer(&spec);
@@ -76,8 +51,8 @@ static gboolean check_list(const OptionArgs *args, GError **error)
 {
     for (guint i = 0; i < args->uses->len; i++) {
         const OptionDef *def = g_array_index(args->uses, OptionUse, i).def;
-        gboolean fits =
-            def->id == OPT_LIST || def->id == OPT_JSON || (def->id >= OPT_ENDPOINT && def->id <= OPT_PATH_STYLE);
+        gboolean fits = def->id == OPT_LIST || def->id == OPT_JSON || def->id == OPT_NAME ||
+                        def->id == OPT_PASSPHRASE_FILE || (def->id >= OPT_ENDPOINT && def->id <= OPT_PATH_STYLE);
         if (!fits)
             return error_set(error, BACKAPP_ERROR_INVALID, "--%s is for a restore: --list only shows points",
                              def->name);
@@ -93,8 +68,8 @@ static JobSpec *build_list(const OptionArgs *args, GError **error)
         return NULL;
     g_autoptr(JobSpec) spec = job_spec_new(JOB_RESTORE);
     store_args_set_source(spec, g_ptr_array_index(args->operands, 0));
-    if (!job_options_apply(spec, args, error) || !store_args_complete(spec, error) ||
-        !job_store_validate(&spec->store, "store", error))
+    if (!job_options_apply(spec, args, error) || !store_args_passphrase(spec, args, error) ||
+        !store_args_complete(spec, error) || !job_store_validate(&spec->store, "store", error))
         return NULL;
     return g_steal_pointer(&spec);
 }
@@ -106,9 +81,11 @@ static void print_json(const RestorePoint *point, const char *when)
     json_object_set_new(line, "time", json_string(when));
     if (point->folder)
         json_name_set(line, "folder", point->folder);
+    if (point->archive)
+        json_name_set(line, "archive", point->archive);
     if (point->problem) {
         json_object_set_new(line, "problem", json_name_text(point->problem));
-    } else {
+    } else if (point->known) {
         json_object_set_new(line, "files", json_line_count(point->files));
         json_object_set_new(line, "bytes", json_line_count(point->bytes));
         json_object_set_new(line, "partial", json_boolean(point->partial));
@@ -121,10 +98,17 @@ static void print_text(const RestorePoint *point, const char *when)
 {
     g_autofree char *name = human_name(point->name, -1);
     g_autofree char *folder = point->folder ? human_name(point->folder, -1) : NULL;
-    g_autofree char *where = folder ? g_strdup_printf("  in %s", folder) : g_strdup("");
+    g_autofree char *archive = point->archive ? human_name(point->archive, -1) : NULL;
+    g_autofree char *where = folder    ? g_strdup_printf("  in %s", folder)
+                             : archive ? g_strdup_printf("  of %s", archive)
+                                       : g_strdup("");
     if (point->problem) {
         g_autofree char *problem = terminal_safe(point->problem);
         printf("%s  %s%s  CANNOT BE USED: %s\n", when, name, where, problem);
+        return;
+    }
+    if (!point->known) {
+        printf("%s  %s%s\n", when, name, where);
         return;
     }
     g_autofree char *files = human_count(point->files), *size = human_size(point->bytes);
@@ -137,17 +121,20 @@ static gboolean list_points(const JobSpec *spec, gboolean json, gboolean *sound,
 {
     guint8 key[32] = {0};
     g_autoptr(Store) store = engine_open_store(&spec->store, NULL, NULL, error);
-    if (!store || (spec->encryption_key && !engine_encryption_key(spec, key, error)))
+    gboolean has_key = FALSE;
+    if (!store || !engine_master_key(spec, store, key, &has_key, error))
         return FALSE;
-    const RestoreSourceOptions from = {.store = store, .master_key = spec->encryption_key ? key : NULL};
+    g_autofree char *directory = engine_store_directory(&spec->store);
+    const RestoreSourceOptions from = {
+        .store = store, .directory = directory, .name = spec->options.archive.name, .master_key = has_key ? key : NULL};
     g_autoptr(GPtrArray) points = restore_points(&from, error);
     explicit_bzero(key, sizeof key);
     if (!points)
         return FALSE;
     if (points->len == 0)
         return error_set(error, BACKAPP_ERROR_NOT_FOUND,
-                         "the store holds no backup that can be restored here: no restore point lies in it or in the "
-                         "folders right below it");
+                         "the store holds no backup that can be restored here: no restore point, no archive and no "
+                         "mirror lies in it or in the folders right below it");
     *sound = TRUE;
     for (guint i = 0; i < points->len && !ferror(stdout); i++) {
         const RestorePoint *point = g_ptr_array_index(points, i);
@@ -178,16 +165,43 @@ static int run_list(const Command *command, const OptionArgs *args)
     return job_status_exit_code(JOB_FAILED);
 }
 
+static JobSpec *build_export(const OptionArgs *args, GError **error)
+{
+    if (!restore_export_check(args, error))
+        return NULL;
+    if (args->operands->len == 0 || *(const char *)g_ptr_array_index(args->operands, 0) == '\0')
+        return error_set(error, BACKAPP_ERROR_INVALID, "restore needs a STORE: restore STORE [PATH]... --to-tar FILE"),
+               NULL;
+    g_autoptr(JobSpec) spec = job_spec_new(JOB_RESTORE);
+    store_args_set_source(spec, g_ptr_array_index(args->operands, 0));
+    if (!inner_paths_add(spec, args, 1, error) || !job_options_apply(spec, args, error) ||
+        !store_args_passphrase(spec, args, error) || !store_args_complete(spec, error) ||
+        !job_store_validate(&spec->store, "store", error))
+        return NULL;
+    return g_steal_pointer(&spec);
+}
+
+static int run_export(const Command *command, const OptionArgs *args)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JobSpec) spec = build_export(args, &error);
+    return spec ? restore_export_run(spec, args) : command_usage_error(command, error);
+}
+
 static int run(const Command *command, const OptionArgs *args)
 {
-    return options_has(args, OPT_LIST) ? run_list(command, args) : run_command_job(command, args, build);
+    if (options_has(args, OPT_LIST))
+        return run_list(command, args);
+    return restore_export_wanted(args) ? run_export(command, args) : run_command_job(command, args, build);
 }
 
 const Command restore_command = {
     .name = "restore",
-    .usage = "restore [OPTION]... STORE [PATH]... --to DIR\nrestore --list [OPTION]... STORE",
+    .usage = "restore [OPTION]... STORE [PATH]... --to DIR\nrestore [OPTION]... STORE [PATH]... --to-tar FILE\n"
+             "restore --list [OPTION]... STORE",
     .summary = "get files back from a store",
-    .details = "STORE is s3://BUCKET/PREFIX or a directory into which s3sync or two-stage wrote.\n"
+    .details = "STORE is s3://BUCKET/PREFIX or a directory: one that s3sync, two-stage or archive\n"
+               "wrote to, or a mirror with its kept versions.\n"
                "Without a PATH everything is restored. What is already right in DIR is not\n"
                "fetched again, so a restore that was interrupted can be repeated. Nothing is\n"
                "ever written outside DIR.\n"

@@ -70,19 +70,21 @@ Event *engine_run_restore(const JobSpec *spec, Rate *rate, const CancelFlag *can
 {
     g_autoptr(GError) error = NULL;
     guint8 key[32] = {0};
+    gboolean has_key = FALSE;
     RestoreOptions options;
     if (!fill_options(spec, &options, &error))
         return worker_done_failed(error);
     g_autoptr(Store) store = engine_open_store(&spec->store, rate, cancel, &error);
     if (!store)
         return worker_done_failed(error);
-    if (spec->encryption_key) {
-        if (!engine_encryption_key(spec, key, &error))
-            return worker_done_failed(error);
-        options.source.master_key = key;
-    }
+    if (!engine_master_key(spec, store, key, &has_key, &error))
+        return worker_done_failed(error);
+    g_autofree char *directory = engine_store_directory(&spec->store);
     g_autofree const char **paths = engine_borrow_strings(spec->options.restore.paths);
     options.source.store = store;
+    options.source.directory = directory;
+    options.source.name = spec->options.archive.name;
+    options.source.master_key = has_key ? key : NULL;
     options.paths = paths;
     options.rate = rate;
     options.cancel = cancel;

@@ -32,12 +32,16 @@ static Store *open_url(const char *url, const JobStore *where, Rate *rate, const
     return store_open(url, &options, error);
 }
 
-/* The directory that a store's URL names; NULL if it is no directory's. The caller frees. */
 static char *directory_of(const char *url)
 {
     if (g_str_has_prefix(url, "file:"))
         return g_filename_from_uri(url, NULL, NULL);
     return store_is_url(url) ? NULL : g_strdup(url);
+}
+
+char *engine_store_directory(const JobStore *where)
+{
+    return directory_of(where->url);
 }
 
 static gboolean is_missing(const char *url)

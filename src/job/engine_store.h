@@ -18,6 +18,9 @@ Store *engine_open_bucket(const JobStore *where, Rate *rate, const CancelFlag *c
  * that it is not Amazon's. NULL if it is no S3, or not known. */
 const Provider *engine_provider(const JobStore *where);
 
+/* The directory that the store is on this machine; NULL if it is none. The caller frees. */
+char *engine_store_directory(const JobStore *where);
+
 /* FALSE with NOT_FOUND if the store is a directory that is not there: opening would make it. */
 gboolean engine_store_is_there(const JobStore *where, GError **error);
 

@@ -53,12 +53,12 @@ static gboolean same_content(RestoreRun *run, int dir_fd, const char *base, cons
                              gboolean *right, GError **error)
 {
     g_autoptr(GError) local = NULL;
-    gboolean shared = have->nlink > 1;
+    gboolean shared = have->nlink > 1 && entry->part_size > 0;
     *right = shared && is_proven(run, entry, have);
     if (*right)
         return TRUE;
     g_auto(AutoFd) fd = openat(dir_fd, base, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd >= 0 && !restore_content_matches(entry, fd, run->options->cancel, right, &local)) {
+    if (fd >= 0 && !restore_source_matches(run->source, entry, fd, run->options->cancel, right, &local)) {
         *right = FALSE;
         if (error_is(local, BACKAPP_ERROR_CANCELLED)) {
             g_propagate_error(error, g_steal_pointer(&local));
@@ -93,7 +93,7 @@ static gboolean same_thing(RestoreRun *run, int dir_fd, const char *base, const 
     }
     if (want->size != have->size)
         return TRUE;
-    if (!run->options->checksum || entry->part_size == 0) {
+    if (!run->options->checksum || !restore_source_knows(run->source, entry)) {
         *right = meta_same_mtime(want, have, run->granularity_ns);
         return TRUE;
     }

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/human.h"
 #include "engine/restore/existing.h"
+#include "engine/restore/selection.h"
 #include "engine/source/names.h"
 #include "fs/dir.h"
 #include "fs/remove.h"
@@ -36,10 +37,10 @@ typedef struct {
     RestoreRun *run;
     RestorePlan *plan;
     RestoreTotals *totals;
-    GPtrArray *paths; /* of char *, sorted, none below another; empty: all */
-    GArray *folders;  /* of Folder: from the root down to the one at hand */
-    int dir_fd;       /* of dir_path in the target; -1: it is not there */
-    char *dir_path;   /* NULL: none is open */
+    Selection *selection;
+    GArray *folders; /* of Folder: from the root down to the one at hand */
+    int dir_fd;      /* of dir_path in the target; -1: it is not there */
+    char *dir_path;  /* NULL: none is open */
     GByteArray *record;
     GString *left; /* a subtree that stays out, because something else stays in its place; "" none */
     /* First names of hard-linked files that were not asked for, and which of the further names stands for them. */
@@ -57,7 +58,7 @@ static void clear_folder(gpointer data)
 
 static void maker_clear(Maker *maker)
 {
-    g_clear_pointer(&maker->paths, g_ptr_array_unref);
+    g_clear_pointer(&maker->selection, selection_free);
     g_clear_pointer(&maker->folders, g_array_unref);
     fd_clear(&maker->dir_fd);
     g_free(maker->dir_path);
@@ -128,38 +129,6 @@ static gboolean put(Maker *maker, const RestoreItem *item, GError **error)
     return spool_put(maker->plan->spool, maker->record->data, maker->record->len, error);
 }
 
-/* TRUE if path is folder or below it; everything is below "". */
-static gboolean is_below(const char *path, const char *folder)
-{
-    gsize length = strlen(folder);
-    return length == 0 || (strncmp(path, folder, length) == 0 && (path[length] == '\0' || path[length] == '/'));
-}
-
-/* A slash before everything else, so that what is in a folder follows it at once. */
-static int compare_paths(gconstpointer a, gconstpointer b)
-{
-    const guchar *left = *(const guchar *const *)a, *right = *(const guchar *const *)b;
-    while (*left && *left == *right)
-        left++, right++;
-    int l = *left == '/' ? 1 : *left ? *left + 1 : 0, r = *right == '/' ? 1 : *right ? *right + 1 : 0;
-    return l - r;
-}
-
-static GPtrArray *sort_paths(const char *const *paths)
-{
-    GPtrArray *sorted = g_ptr_array_new_with_free_func(g_free);
-    for (; paths && *paths; paths++)
-        g_ptr_array_add(sorted, g_strdup(*paths));
-    g_ptr_array_sort(sorted, compare_paths);
-    for (guint i = 1; i < sorted->len;) {
-        if (is_below(g_ptr_array_index(sorted, i), g_ptr_array_index(sorted, i - 1)))
-            g_ptr_array_remove_index(sorted, i);
-        else
-            i++;
-    }
-    return sorted;
-}
-
 /* Counts what goes with `name`, which is not in the point. */
 static gboolean count_deletes(Maker *maker, int dir_fd, const char *name, guint64 *entries, GError **error)
 {
@@ -210,7 +179,7 @@ static gboolean leave_folders(Maker *maker, const char *path, GError **error)
 {
     while (maker->folders->len > 0) {
         const Folder *last = &g_array_index(maker->folders, Folder, maker->folders->len - 1);
-        if (path && is_below(path, last->path) && strcmp(path, last->path) != 0)
+        if (path && selection_is_below(path, last->path) && strcmp(path, last->path) != 0)
             return TRUE;
         if (last->names && !find_extraneous(maker, last, error))
             return FALSE;
@@ -247,15 +216,6 @@ static gboolean open_folder(Maker *maker, const char *path, int *dir_fd, const c
     }
     *dir_fd = maker->dir_fd;
     return TRUE;
-}
-
-/* TRUE if the point's first name of a hard-linked file is restored too. */
-static gboolean is_selected(const Maker *maker, const char *path)
-{
-    for (guint i = 0; i < maker->paths->len; i++)
-        if (is_below(path, g_ptr_array_index(maker->paths, i)))
-            return TRUE;
-    return maker->paths->len == 0;
 }
 
 static gboolean stays(Existing existing)
@@ -325,7 +285,7 @@ static void count_total(Maker *maker, const S3Entry *entry)
 /* The name that this one is to be linked to; NULL if it is the first of those that are restored. */
 static const char *link_of(Maker *maker, const S3Entry *entry)
 {
-    if (!entry->link || is_selected(maker, entry->link))
+    if (!entry->link || selection_has(maker->selection, entry->link))
         return entry->link;
     const char *other = g_hash_table_lookup(maker->stand_ins, entry->link);
     if (!other)
@@ -388,27 +348,13 @@ static gboolean plan_entry(Maker *maker, const RestoreEntry *found, gboolean par
     return put(maker, &item, error);
 }
 
-/* Who can write to a store could put anything into a list of files. */
-static gboolean check_paths(const S3Entry *entry, GError **error)
+static gboolean take_entry(const RestoreEntry *found, gboolean parent, gpointer user_data, GError **error)
 {
-    const char *link = entry->link;
-    if (restore_path_is_inside(entry->path) && (!link || (*link && restore_path_is_inside(link))))
-        return TRUE;
-    g_autofree char *shown = human_name(entry->path, -1);
-    return error_set(
-        error, BACKAPP_ERROR_CORRUPT,
-        "the list of files in the backup names %s, which would lie outside of the target: somebody else than "
-        "a backup wrote it; nothing is restored",
-        shown);
-}
-
-static gboolean take_entry(Maker *maker, const RestoreEntry *found, gboolean parent, GError **error)
-{
+    Maker *maker = user_data;
     const S3Entry *entry = &found->entry;
-    if (!cancel_check(maker->run->options->cancel, error) || !check_paths(entry, error) ||
-        !leave_folders(maker, entry->path, error))
+    if (!leave_folders(maker, entry->path, error))
         return FALSE;
-    if (maker->left->len > 0 && is_below(entry->path, maker->left->str))
+    if (maker->left->len > 0 && selection_is_below(entry->path, maker->left->str))
         return TRUE;
     g_string_truncate(maker->left, 0);
     if (maker->folders->len > 0) {
@@ -430,62 +376,6 @@ static gboolean take_entry(Maker *maker, const RestoreEntry *found, gboolean par
     return TRUE;
 }
 
-/* The folders above a path, from the root on: those that are not at hand already. */
-static gboolean take_parents(Maker *maker, const char *path, GError **error)
-{
-    RestoreSource *source = maker->run->source;
-    if (!leave_folders(maker, path, error))
-        return FALSE;
-    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
-        g_autofree char *folder = g_strndup(path, (gsize)(slash - path));
-        gboolean entered = FALSE;
-        for (guint i = 0; i < maker->folders->len && !entered; i++)
-            entered = strcmp(g_array_index(maker->folders, Folder, i).path, folder) == 0;
-        if (entered)
-            continue;
-        RestoreEntry found;
-        g_autoptr(GError) local = NULL;
-        if (!restore_source_seek(source, folder, &local) || restore_source_next(source, &found, &local) <= 0) {
-            g_propagate_error(error, g_steal_pointer(&local));
-            return FALSE;
-        }
-        /* A point made of parts may lack a folder's own entry: then it is made as any folder. */
-        if (strcmp(found.entry.path, folder) != 0 || !S_ISDIR(found.entry.meta.mode))
-            continue;
-        if (!take_entry(maker, &found, TRUE, error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
-static gboolean take_path(Maker *maker, const char *path, GError **error)
-{
-    RestoreSource *source = maker->run->source;
-    RestoreEntry found;
-    int more;
-    if (!take_parents(maker, path, error) || !restore_source_seek(source, path, error)) {
-        if (error && error_is(*error, BACKAPP_ERROR_NOT_FOUND)) {
-            g_clear_error(error);
-            (void)error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no %s in this point of the backup", path);
-        }
-        return FALSE;
-    }
-    while ((more = restore_source_next(source, &found, error)) > 0 && is_below(found.entry.path, path))
-        if (!take_entry(maker, &found, FALSE, error))
-            return FALSE;
-    return more >= 0;
-}
-
-static gboolean take_all(Maker *maker, GError **error)
-{
-    RestoreEntry found;
-    int more;
-    while ((more = restore_source_next(maker->run->source, &found, error)) > 0)
-        if (!take_entry(maker, &found, FALSE, error))
-            return FALSE;
-    return more >= 0;
-}
-
 RestorePlan *restore_plan_make(RestoreRun *run, RestoreTotals *totals, GError **error)
 {
     g_autoptr(RestorePlan) plan = g_new0(RestorePlan, 1);
@@ -494,19 +384,15 @@ RestorePlan *restore_plan_make(RestoreRun *run, RestoreTotals *totals, GError **
     if (!plan->spool)
         return NULL;
     g_auto(Maker) maker = {.run = run, .plan = plan, .totals = totals, .dir_fd = -1};
-    maker.paths = sort_paths(run->options->paths);
+    maker.selection = selection_new(run->options->paths);
     maker.folders = g_array_new(FALSE, TRUE, sizeof(Folder));
     g_array_set_clear_func(maker.folders, clear_folder);
     maker.record = g_byte_array_new();
     maker.left = g_string_new(NULL);
     maker.claims = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     maker.stand_ins = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    gboolean fine = TRUE;
-    if (maker.paths->len == 0)
-        fine = take_all(&maker, error);
-    for (guint i = 0; i < maker.paths->len && fine; i++)
-        fine = take_path(&maker, g_ptr_array_index(maker.paths, i), error);
-    if (!fine || !leave_folders(&maker, NULL, error) || !spool_finish(plan->spool, error))
+    if (!selection_each(maker.selection, run->source, run->options->cancel, take_entry, &maker, error) ||
+        !leave_folders(&maker, NULL, error) || !spool_finish(plan->spool, error))
         return NULL;
     return g_steal_pointer(&plan);
 }

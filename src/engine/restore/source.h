@@ -62,6 +62,8 @@ typedef struct {
     /* The next entry, valid until the next call: 1, 0 at the end, -1. */
     int (*next)(RestoreSource *source, RestoreEntry *entry, GError **error);
     gboolean (*fetch)(RestoreSource *source, const RestoreEntry *entry, RestoreFetch *fetch, GError **error);
+    /* NULL: by the entry's hash. */
+    gboolean (*matches)(RestoreSource *source, const S3Entry *entry, int fd, gboolean *equal, GError **error);
     void (*free)(RestoreSource *source);
 } RestoreSourceOps;
 
@@ -92,6 +94,12 @@ gboolean restore_source_fetch(RestoreSource *source, const RestoreEntry *entry, 
 /* NULL is a no-op. No fetch may be running. */
 void restore_source_free(RestoreSource *source);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RestoreSource, restore_source_free)
+
+/* TRUE if the source can tell whether a file has the content of this entry: restore_source_matches tells. */
+gboolean restore_source_knows(const RestoreSource *source, const S3Entry *entry);
+/* TRUE in *equal if an open file has the content of the entry, which the source knows. Any thread. */
+gboolean restore_source_matches(RestoreSource *source, const S3Entry *entry, int fd, const CancelFlag *cancel,
+                                gboolean *equal, GError **error);
 
 /* TRUE in *equal if an open file has the content that the entry knows the hash of (FALSE too if it knows none). */
 gboolean restore_content_matches(const S3Entry *entry, int fd, const CancelFlag *cancel, gboolean *equal,

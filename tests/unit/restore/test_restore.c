@@ -438,7 +438,9 @@ static void test_what_cannot_be_read_is_fetched(void **state)
     int fd = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(fd >= 0);
     scene->options.checksum = TRUE;
-    RestoreRun run = {.options = &scene->options, .root_fd = fd, .granularity_ns = 1};
+    const RestoreSourceOps ops = {.free = NULL};
+    RestoreSource source = {.ops = &ops};
+    RestoreRun run = {.options = &scene->options, .source = &source, .root_fd = fd, .granularity_ns = 1};
     S3Entry entry = {.path = "mem", .part_size = 8 << 20};
     entry.meta.mode = S_IFREG | 0600;
     Existing existing = EXISTING_RIGHT;
