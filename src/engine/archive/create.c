@@ -490,7 +490,7 @@ static gboolean open_place(Create *create, GError **error)
         if (create->lock == NULL || !abort_uploads(create, error))
             return FALSE;
         if (options->state_dir != NULL) {
-            create->state_fd = resume_open(options->state_dir, &options->place, error);
+            create->state_fd = resume_folder(options->state_dir, &options->place, error);
             if (create->state_fd < 0)
                 return FALSE;
         }

@@ -24,7 +24,7 @@ void resume_clear(Resume *resume)
     g_clear_pointer(&resume->packed_lengths, g_array_unref);
 }
 
-int resume_open(const char *state_dir, const ArchivePlace *place, GError **error)
+int resume_folder(const char *state_dir, const ArchivePlace *place, GError **error)
 {
     g_autofree char *where = g_strconcat(place->store->url, "\n", place->name, NULL);
     guint8 hash[HASH_BYTES];

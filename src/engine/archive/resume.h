@@ -21,7 +21,7 @@ void resume_clear(Resume *resume);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Resume, resume_clear)
 
 /* Opens the place's folder, made if it is missing. -1 on error. */
-int resume_open(const char *state_dir, const ArchivePlace *place, GError **error);
+int resume_folder(const char *state_dir, const ArchivePlace *place, GError **error);
 /* Replaces the state; arrays and point stay the caller's. */
 gboolean resume_save(int dir_fd, const Resume *resume, GError **error);
 /* 1 if there is one, 0 if not, or it is damaged or of another version; -1 on error. */
