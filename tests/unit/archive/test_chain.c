@@ -307,7 +307,10 @@ static void test_choose(void **state)
         {"2026-11-01T020000Z-full.t", NULL, BACKAPP_ERROR_INVALID},
         {"2026-11-20T", "2026-11-20T020000Z-incremental.tar", 0},
         {"2026-11-20", "2026-11-20T020000Z-incremental.tar", 0},
-        {"2026-11-19", "2026-11-10T020000Z-incremental.tar.gz", 0},
+        {"2026-11-14", "2026-11-10T020000Z-incremental.tar.gz", 0},
+        /* Half past midnight of the next day, here. */
+        {"2026-11-15", "2026-11-10T020000Z-incremental.tar.gz", 0},
+        {"2026-11-16", "2026-11-15T233000Z-incremental.tar.gz", 0},
         {"2026-11-10", "2026-11-10T020000Z-incremental.tar.gz", 0},
         {"2026-11-10T02:00:00Z", "2026-11-10T020000Z-incremental.tar.gz", 0},
         {"2026-11-10T02:00:00+01:00", "2026-11-01T020000Z-full.tar", 0},
@@ -331,6 +334,7 @@ static void test_choose(void **state)
     put(store, "photos/" FULL ".index");
     put(store, "photos/2026-11-01T020000Z-full.tar.index");
     put(store, "photos/2026-11-10T020000Z-incremental.tar.gz.index");
+    put(store, "photos/2026-11-15T233000Z-incremental.tar.gz.index");
     put(store, "photos/2026-11-20T020000Z-incremental.tar.index");
     put(store, "photos/2026-11-25T020000Z-full.tar");
     for (guint i = 0; i < G_N_ELEMENTS(ways); i++) {

@@ -490,6 +490,63 @@ static void test_footers(void **state)
     scene_clear(&scene);
 }
 
+static void test_spans(void **state)
+{
+    g_autoptr(IndexPacker) packer = index_packer_new();
+    g_autoptr(GByteArray) stored = g_byte_array_new(), raw = g_byte_array_new();
+    guint8 data[1000] = {1};
+    IndexSpan span = {0};
+    assert_true(index_pack(packer, data, sizeof data, stored, &span, NULL));
+    assert_true(index_unpack(&span, stored->data, raw, NULL));
+    assert_true(raw->len == sizeof data && memcmp(raw->data, data, sizeof data) == 0);
+    IndexSpan other_hash = span, longer = span, shorter = span, bomb = span;
+    other_hash.hash[31] ^= 1;
+    longer.raw++;
+    shorter.raw--;
+    bomb.raw = G_GUINT64_CONSTANT(1) << 40;
+    const IndexSpan *const wrong[] = {&other_hash, &longer, &shorter, &bomb};
+    for (guint i = 0; i < G_N_ELEMENTS(wrong); i++)
+        assert_false(index_unpack(wrong[i], stored->data, raw, NULL));
+}
+
+#define ENTRIES(at, length, name, dir)                                                                                 \
+    {                                                                                                                  \
+        .span = {.offset = (at), .stored = (length), .raw = 9}, .count = 1, .path = (name), .directory = (dir)         \
+    }
+#define MEMBERS(at, length, number, many)                                                                              \
+    {                                                                                                                  \
+        .span = {.offset = (at), .stored = (length), .raw = 9}, .members = TRUE, .member = (number), .count = (many)   \
+    }
+
+/* Blocks lie one after another, in order, up to the table. */
+static void test_tables(void **state)
+{
+    static const IndexBlock tables[][3] = {
+        {ENTRIES(8, 10, "", TRUE), ENTRIES(18, 5, "a", FALSE), MEMBERS(23, 7, 0, 4)}, /* as it should be */
+        {ENTRIES(8, 10, "a", TRUE), MEMBERS(18, 5, 0, 4), MEMBERS(23, 7, 4, 1)},      /* so too */
+        {ENTRIES(9, 10, "", TRUE), ENTRIES(19, 4, "a", FALSE), MEMBERS(23, 7, 0, 4)},
+        {ENTRIES(8, 10, "", TRUE), ENTRIES(19, 4, "a", FALSE), MEMBERS(23, 7, 0, 4)},
+        {ENTRIES(8, 10, "", TRUE), ENTRIES(17, 6, "a", FALSE), MEMBERS(23, 7, 0, 4)},
+        {ENTRIES(8, 10, "", TRUE), ENTRIES(18, 5, "a", FALSE), MEMBERS(23, 6, 0, 4)},
+        {ENTRIES(8, 10, "", TRUE), ENTRIES(18, 5, "a", FALSE), MEMBERS(23, 8, 0, 4)},
+        {ENTRIES(8, 10, "a", TRUE), ENTRIES(18, 5, "a", FALSE), MEMBERS(23, 7, 0, 4)},
+        {ENTRIES(8, 10, "a", FALSE), ENTRIES(18, 5, "a", FALSE), MEMBERS(23, 7, 0, 4)},
+        {ENTRIES(8, 10, "", TRUE), MEMBERS(18, 5, 0, 4), ENTRIES(23, 7, "a", FALSE)},
+        {ENTRIES(8, 10, "", TRUE), MEMBERS(18, 5, 0, 4), MEMBERS(23, 7, 5, 1)},
+        {ENTRIES(8, 10, "", TRUE), MEMBERS(18, 5, 1, 4), MEMBERS(23, 7, 5, 1)},
+        {ENTRIES(8, 10, "", TRUE), MEMBERS(18, 5, 0, 0), MEMBERS(23, 7, 0, 1)},
+        {ENTRIES(8, 10, "", TRUE), MEMBERS(18, 5, 0, 99), MEMBERS(23, 7, 99, 1)},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(tables); i++) {
+        g_autoptr(GByteArray) raw = g_byte_array_new();
+        g_autoptr(GArray) blocks = g_array_new(FALSE, TRUE, sizeof(IndexBlock));
+        for (guint block = 0; block < 3; block++)
+            index_table_put(raw, &tables[i][block]);
+        if (index_table_read(raw->data, raw->len, 30, blocks, NULL) != (i < 2))
+            fail_msg("table %u was %s", i, i < 2 ? "refused" : "believed");
+    }
+}
+
 static void assert_refused(const S3Entry *of, guint flags)
 {
     IndexEntry entry = {.entry = *of, .flags = flags};
@@ -524,6 +581,7 @@ int main(void)
         cmocka_unit_test(test_writer_fails),    cmocka_unit_test(test_bit_flips),
         cmocka_unit_test(test_encrypted),       cmocka_unit_test(test_moved),
         cmocka_unit_test(test_footers),         cmocka_unit_test(test_hostile_entries),
+        cmocka_unit_test(test_spans),           cmocka_unit_test(test_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
