@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/human.h"
+#include "base/when.h"
 #include "engine/restore/mirror_state.h"
 #include "engine/restore/points.h"
 #include "fs/atomic.h"
@@ -162,7 +163,7 @@ static gboolean choose(const GPtrArray *points, const char *at, guint *number, g
             *number = i;
             return TRUE;
         }
-    if (!points_parse_time(at, &until))
+    if (!when_parse(at, &until))
         return points_no_name(at, error);
     for (guint i = 1; i < points->len; i++)
         if (((const RestorePoint *)g_ptr_array_index(points, i))->time >= until)

@@ -2,15 +2,9 @@
 
 #include "base/error.h"
 #include "base/human.h"
+#include "base/when.h"
 
 #include <string.h>
-
-/* "2026-11-20T02:00:00Z" */
-static char *show_time(gint64 seconds)
-{
-    g_autoptr(GDateTime) time = g_date_time_new_from_unix_utc(seconds);
-    return time ? g_date_time_format(time, "%Y-%m-%dT%H:%M:%SZ") : g_strdup("?");
-}
 
 void restore_point_free(RestorePoint *point)
 {
@@ -42,25 +36,6 @@ RestorePoint *points_add(GPtrArray *points, const char *name, gint64 time)
     return point;
 }
 
-gboolean points_parse_time(const char *at, gint64 *until)
-{
-    g_autoptr(GTimeZone) local = g_time_zone_new_local();
-    if (strlen(at) == strlen("YYYY-MM-DD")) {
-        g_autofree char *first = g_strconcat(at, "T00:00:00", NULL);
-        g_autoptr(GDateTime) midnight = g_date_time_new_from_iso8601(first, local);
-        g_autoptr(GDateTime) next = midnight ? g_date_time_add_days(midnight, 1) : NULL;
-        if (!next)
-            return FALSE;
-        *until = g_date_time_to_unix(next) - 1;
-        return TRUE;
-    }
-    g_autoptr(GDateTime) time = g_date_time_new_from_iso8601(at, local);
-    if (!time)
-        return FALSE;
-    *until = g_date_time_to_unix(time);
-    return TRUE;
-}
-
 gboolean points_no_name(const char *at, GError **error)
 {
     g_autofree char *shown = human_name(at, -1);
@@ -75,7 +50,7 @@ static gboolean no_point(const GPtrArray *points, const char *at, GError **error
     if (points->len == 0)
         return error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no restore point");
     const RestorePoint *newest = g_ptr_array_index(points, 0), *oldest = g_ptr_array_index(points, points->len - 1);
-    g_autofree char *first = show_time(oldest->time), *last = show_time(newest->time);
+    g_autofree char *first = when_show(oldest->time), *last = when_show(newest->time);
     return error_set(error, BACKAPP_ERROR_NOT_FOUND, "there is no restore point %s (%u in all, from %s to %s)", at,
                      points->len, first, last);
 }
@@ -87,7 +62,7 @@ gboolean points_choose(const GPtrArray *points, const char *at, guint *number, G
     for (*number = 0; *number < points->len && !latest; ++*number)
         if (strcmp(((const RestorePoint *)g_ptr_array_index(points, *number))->name, at) == 0)
             return TRUE;
-    if (!latest && !points_parse_time(at, &until))
+    if (!latest && !when_parse(at, &until))
         return points_no_name(at, error);
     for (*number = 0; *number < points->len; ++*number)
         if (((const RestorePoint *)g_ptr_array_index(points, *number))->time <= until)

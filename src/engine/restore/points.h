@@ -10,9 +10,6 @@ GPtrArray *points_new(void);
 /* Appends a point, which stays the list's, for the caller to fill in. */
 RestorePoint *points_add(GPtrArray *points, const char *name, gint64 time);
 
-/* TRUE if `at` is a date or a time, with the last second that it stands for: of a day, its end in local time. */
-gboolean points_parse_time(const char *at, gint64 *until);
-
 /* The one that `at` names in a list, newest first: by its name, or the newest that is not after the time. NOT_FOUND says
  * which there are. */
 gboolean points_choose(const GPtrArray *points, const char *at, guint *number, GError **error);
