@@ -2,16 +2,18 @@
 
 #include "base/error.h"
 #include "cli/archive_options.h"
+#include "cli/retention_options.h"
 
 #include <string.h>
 
 static const OptionDef options[] = {
-    ROWS_ARCHIVE_CREATE, ROW_NAME, ROW_PASSPHRASE_FILE, ROW_ARCHIVE_FORCE, ROWS_STORE,
-    ROWS_LIMITS,         ROW_JSON, ROW_VERBOSE,         OPTION_HELP_ROW,   OPTION_END,
+    ROWS_ARCHIVE_CREATE, ROWS_RETENTION, ROW_NAME,    ROW_PASSPHRASE_FILE, ROW_ARCHIVE_FORCE, ROWS_STORE,
+    ROWS_LIMITS,         ROW_JSON,       ROW_VERBOSE, OPTION_HELP_ROW,     OPTION_END,
 };
 
 static const ArchiveAction *const actions[] = {
-    &archive_create_action, &archive_list_action, &archive_find_action, &archive_diff_action, &archive_reindex_action,
+    &archive_create_action, &archive_list_action,    &archive_find_action,
+    &archive_diff_action,   &archive_reindex_action, &archive_retention_action,
 };
 
 static const ArchiveAction *find_action(const char *name)
@@ -38,7 +40,7 @@ static const ArchiveAction *choose(const OptionArgs *args, GError **error)
     const ArchiveAction *action = find_action(name);
     if (!action) {
         (void)error_set(error, BACKAPP_ERROR_INVALID,
-                        "archive needs one of create, list, find, diff and reindex, and a STORE");
+                        "archive needs one of create, list, find, diff, retention and reindex, and a STORE");
         return NULL;
     }
     /* What would be ignored is a mistake. */
@@ -69,6 +71,7 @@ const Command archive_command = {
              "archive list [OPTION]... STORE\n"
              "archive find [OPTION]... STORE PATTERN\n"
              "archive diff [OPTION]... STORE POINT POINT\n"
+             "archive retention [OPTION]... STORE\n"
              "archive reindex [OPTION]... STORE POINT",
     .summary = "make tar archives in a store, and look at them",
     .details = "STORE is s3://BUCKET/PREFIX or a directory. create makes a point: a tar of the\n"
@@ -76,8 +79,9 @@ const Command archive_command = {
                "asked for, and beside it an index. tar reads what is not encrypted.\n"
                "\n"
                "list shows the points, find where and when there was something that matches the\n"
-               "rsync PATTERN, diff what changed from one POINT to another. reindex makes the\n"
-               "index of an archive anew that lost it. 'backapp restore' gets files back,\n"
+               "rsync PATTERN, diff what changed from one POINT to another. retention\n"
+               "removes points that no rule keeps, and none that another needs. reindex makes\n"
+               "the index of an archive anew that lost it. 'backapp restore' gets files back,\n"
                "'backapp ls' shows what a point holds, 'backapp verify' proves it.\n"
                "\n"
                "A POINT is latest, a date (2026-11-20), a time (2026-11-20T02:00:00Z), or a name\n"

@@ -19,3 +19,4 @@ extern const ArchiveAction archive_list_action;
 extern const ArchiveAction archive_find_action;
 extern const ArchiveAction archive_diff_action;
 extern const ArchiveAction archive_reindex_action;
+extern const ArchiveAction archive_retention_action;

@@ -60,6 +60,8 @@ static const char *stage_words(const char *name)
         {"archive", "archiving"},
         {"index", "writing the index"},
         {"reindex", "reading the archive"},
+        {"retention", "looking at what stays"},
+        {"drill", "restoring a sample"},
     };
     for (guint i = 0; i < G_N_ELEMENTS(known); i++)
         if (strcmp(known[i].name, name) == 0)
@@ -146,8 +148,10 @@ static const char *describe_state(const Report *report)
     if (spec->type == JOB_ARCHIVE)
         return "No new point was made; those that were there are as before. Run it again: it goes on behind what was "
                "stored whole.";
-    if (spec->type == JOB_ARCHIVE_VERIFY || spec->type == JOB_ARCHIVE_REINDEX)
+    if (spec->type == JOB_ARCHIVE_VERIFY || spec->type == JOB_ARCHIVE_REINDEX || spec->type == JOB_DRILL)
         return "Nothing was changed.";
+    if (spec->type == JOB_ARCHIVE_RETENTION)
+        return "Every point that was not removed is whole. Run it again to go on.";
     if (spec->type == JOB_RESTORE)
         return report->restoring ? "What was restored so far stays; run it again to go on." : "Nothing was changed.";
     if (spec->type == JOB_TWO_STAGE && spec->options.s3.only_s3)
@@ -247,7 +251,17 @@ static const char *partial_words(const Report *report)
         return "not all could be restored as it was";
     if (report->spec->type == JOB_S3_MIRROR && report->spec->destinations->len > 1)
         return "not all is in every store";
+    if (report->spec->type == JOB_ARCHIVE_RETENTION)
+        return "not all that should go could go, or an index is damaged";
+    if (report->spec->type == JOB_DRILL)
+        return "not every file could be proven";
     return "not all of the source could be read as it was";
+}
+
+/* A verification that found damage did its work, and of a retention that ended early the first part is done. */
+static gboolean tells_of_failure(JobType type)
+{
+    return type == JOB_VERIFY || type == JOB_ARCHIVE_VERIFY || type == JOB_ARCHIVE_RETENTION || type == JOB_DRILL;
 }
 
 static void show_done(Report *report, const Event *event)
@@ -278,8 +292,7 @@ static void show_done(Report *report, const Event *event)
         show_refused(report, event);
         break;
     case JOB_FAILED:
-        /* A verification that found damage did its work. */
-        if ((report->spec->type == JOB_VERIFY || report->spec->type == JOB_ARCHIVE_VERIFY) && report->summary)
+        if (tells_of_failure(report->spec->type) && report->summary)
             show_summary(report);
         show_incomplete(report, event);
         break;

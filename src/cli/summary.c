@@ -2,6 +2,7 @@
 
 #include "base/human.h"
 #include "cli/summary_archive.h"
+#include "cli/summary_proof.h"
 #include "cli/summary_store.h"
 #include "cli/terminal.h"
 
@@ -183,6 +184,12 @@ char *summary_describe(JobType type, gboolean dry_run, const json_t *summary)
         break;
     case JOB_ARCHIVE_REINDEX:
         summary_append_reindexed(out, json_object_get(summary, "archive"));
+        break;
+    case JOB_ARCHIVE_RETENTION:
+        summary_append_retention(out, dry_run, json_object_get(summary, "retention"));
+        break;
+    case JOB_DRILL:
+        summary_append_drill(out, json_object_get(summary, "drill"));
         break;
     case JOB_RECOVER:
         g_string_append(out, json_is_true(find(summary, "recovered")) ? "  the interrupted run was completed\n"

@@ -46,4 +46,6 @@ Event *engine_run_s3_verify(const JobSpec *spec, Rate *rate, const CancelFlag *c
 Event *engine_run_archive(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
 Event *engine_run_archive_verify(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
 Event *engine_run_archive_reindex(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
+Event *engine_run_archive_retention(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
+Event *engine_run_drill(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);
 Event *engine_run_restore(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink);

@@ -11,8 +11,9 @@
 #define MAX_PATTERNS 100000
 #define MIN_MEMORY   (G_GUINT64_CONSTANT(64) * 1024 * 1024)
 
-static const char *const type_names[] = {"rsync-local", "recover",   "verify",         "rsync-to-s3",    "s3-mirror",
-                                         "restore",     "direct-s3", "archive-verify", "archive-reindex"};
+static const char *const type_names[] = {"rsync-local",     "recover",           "verify",    "rsync-to-s3",
+                                         "s3-mirror",       "restore",           "direct-s3", "archive-verify",
+                                         "archive-reindex", "archive-retention", "drill"};
 static const char *const ionice_names[] = {"none", NULL, "best-effort", "idle"};
 
 const char *job_type_name(JobType type)
@@ -72,6 +73,7 @@ void job_spec_free(JobSpec *spec)
     job_s3_options_clear(&options->s3);
     job_restore_options_clear(&options->restore);
     job_archive_options_clear(&options->archive);
+    job_retention_options_clear(&options->retention);
     job_store_clear(&spec->store);
     char *const secrets[] = {spec->rsync_password, spec->encryption_key, spec->passphrase};
     for (guint i = 0; i < G_N_ELEMENTS(secrets); i++) {
@@ -302,6 +304,26 @@ static json_t *print_archive(gconstpointer member)
     return json_line_print_object(job_archive_fields, member);
 }
 
+static gboolean read_retention(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return json_line_read_object(value, job_retention_fields, where, member, error);
+}
+
+static json_t *print_retention(gconstpointer member)
+{
+    return json_line_print_object(job_retention_fields, member);
+}
+
+static gboolean read_drill(const json_t *value, const char *where, gpointer member, GError **error)
+{
+    return json_line_read_object(value, job_drill_fields, where, member, error);
+}
+
+static json_t *print_drill(gconstpointer member)
+{
+    return json_line_print_object(job_drill_fields, member);
+}
+
 static const JsonField option_fields[] = {
     {.key = "deleteExtraneous", .kind = FIELD_BOOL, .offset = OPTION(delete_extraneous)},
     {.key = "excludePatterns",
@@ -337,6 +359,12 @@ static const JsonField option_fields[] = {
     {.key = "syncToS3", .kind = FIELD_CUSTOM, .offset = OPTION(s3), .read = read_s3, .print = print_s3},
     {.key = "restore", .kind = FIELD_CUSTOM, .offset = OPTION(restore), .read = read_restore, .print = print_restore},
     {.key = "archive", .kind = FIELD_CUSTOM, .offset = OPTION(archive), .read = read_archive, .print = print_archive},
+    {.key = "retention",
+     .kind = FIELD_CUSTOM,
+     .offset = OPTION(retention),
+     .read = read_retention,
+     .print = print_retention},
+    {.key = "drill", .kind = FIELD_CUSTOM, .offset = OPTION(drill), .read = read_drill, .print = print_drill},
     {0},
 };
 
@@ -615,7 +643,7 @@ static gboolean validate_sources(const JobSpec *spec, GError **error)
                      spec->type == JOB_ARCHIVE;
     if (reads && spec->sources->len == 0 && !spec->options.s3.only_s3)
         return error_set(error, BACKAPP_ERROR_INVALID, "sources: at least one is needed");
-    if (!reads && spec->type != JOB_VERIFY && spec->sources->len > 0)
+    if (!reads && spec->type != JOB_VERIFY && spec->type != JOB_DRILL && spec->sources->len > 0)
         return error_set(error, BACKAPP_ERROR_INVALID, "sources: none belong to a job of type %s",
                          job_type_name(spec->type));
     for (guint i = 0; i < spec->sources->len; i++)
@@ -627,7 +655,8 @@ static gboolean validate_sources(const JobSpec *spec, GError **error)
 /* What reads a store, and has no other form. */
 static gboolean needs_store(JobType type)
 {
-    return type == JOB_RESTORE || type == JOB_ARCHIVE_VERIFY || type == JOB_ARCHIVE_REINDEX;
+    return type == JOB_RESTORE || type == JOB_ARCHIVE_VERIFY || type == JOB_ARCHIVE_REINDEX ||
+           type == JOB_ARCHIVE_RETENTION || type == JOB_DRILL;
 }
 
 static gboolean validate_archive(const JobSpec *spec, GError **error)

@@ -8,13 +8,14 @@
 #include <glib.h>
 
 #include "job/spec_archive.h"
+#include "job/spec_proof.h"
 #include "job/spec_store.h"
 
 #define JOB_SPEC_VERSION 1
 #define JOB_LINE_MAX     (1024 * 1024)
 
 /* "rsync-local", "recover", "verify", "rsync-to-s3", "s3-mirror", "restore", "direct-s3", "archive-verify",
- * "archive-reindex" */
+ * "archive-reindex", "archive-retention", "drill" */
 typedef enum {
     JOB_MIRROR,
     JOB_RECOVER,
@@ -25,6 +26,8 @@ typedef enum {
     JOB_ARCHIVE,
     JOB_ARCHIVE_VERIFY,
     JOB_ARCHIVE_REINDEX,
+    JOB_ARCHIVE_RETENTION,
+    JOB_DRILL,
 } JobType;
 
 /* A directory, or (store.url) a store. */
@@ -47,7 +50,7 @@ typedef struct {
  * [{"include":true,"pattern":".."}]), acls, xattrs, checksum, maxDeletePercent, keepVersions {days,count}, inplace,
  * verify, engine, oneFileSystem, excludeCaches, excludeIfPresent, excludeLargerThan, force, confirm, jobs, items (emit
  * item events), rsync {ssh {user, port, identityFile, knownHosts}}, syncToS3 {...}, restore {...} (spec_store.h), archive {...}
- * (spec_archive.h). */
+ * (spec_archive.h), retention {...}, drill {...} (spec_proof.h). */
 typedef struct {
     gboolean delete_extraneous, hard_links, acls, xattrs, checksum, one_file_system, exclude_caches, inplace, verify,
         force, dry_run, items, engine_rsync;
@@ -61,6 +64,8 @@ typedef struct {
     JobS3Options s3;
     JobRestoreOptions restore;
     JobArchiveOptions archive;
+    JobRetentionOptions retention;
+    JobDrillOptions drill;
 } JobOptions;
 
 typedef struct {
@@ -75,7 +80,8 @@ typedef struct {
     GArray
         *destinations; /* of JobDestination: a directory; for rsync-to-s3 a directory and a store; for s3-mirror stores;
                          for direct-s3 one store */
-    JobStore store;    /* what a restore, a verification or a reindexing reads; url NULL: none */
+    JobStore store;    /* what a restore, a drill, a verification or a reindexing reads, a retention changes; url NULL:
+                          none */
     JobOptions options;
     JobLimits limits;
     char *rsync_password; /* secrets.rsyncPassword; may be NULL */

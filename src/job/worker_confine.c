@@ -82,6 +82,12 @@ static void allow_store(Confine *confine, const JobStore *store, guint access)
     allow_destination(confine, decoded ? decoded : path, access);
 }
 
+/* Whether spec->store is written to. */
+static gboolean changes_store(const JobSpec *spec)
+{
+    return spec->type == JOB_ARCHIVE_REINDEX || (spec->type == JOB_ARCHIVE_RETENTION && !spec->options.dry_run);
+}
+
 Confine *worker_confine_rules(const JobSpec *spec, gboolean remote)
 {
     Confine *confine = confine_new();
@@ -103,7 +109,10 @@ Confine *worker_confine_rules(const JobSpec *spec, gboolean remote)
             allow_destination(confine, destination->path, access);
     }
     if (spec->store.url)
-        allow_store(confine, &spec->store, spec->type == JOB_ARCHIVE_REINDEX ? CONFINE_WRITE : CONFINE_READ);
+        allow_store(confine, &spec->store, changes_store(spec) ? CONFINE_WRITE : CONFINE_READ);
+    /* The sandbox is a directory of its own. */
+    if (spec->type == JOB_DRILL)
+        (void)confine_allow(confine, g_get_tmp_dir(), CONFINE_WRITE);
     if (options->s3.state_dir)
         (void)confine_allow(confine, options->s3.state_dir, CONFINE_WRITE);
     if (options->archive.state_dir)

@@ -20,6 +20,9 @@ static Event *run_job(const JobSpec *spec, Rate *rate, const CancelFlag *cancel,
         return engine_run_s3_mirror(spec, rate, cancel, sink);
     case JOB_RESTORE:
         return engine_run_restore(spec, rate, cancel, sink);
+    case JOB_ARCHIVE_RETENTION:
+        return engine_run_archive_retention(spec, rate, cancel, sink);
+    case JOB_DRILL:
     case JOB_ARCHIVE:
     case JOB_ARCHIVE_VERIFY:
     case JOB_ARCHIVE_REINDEX:
