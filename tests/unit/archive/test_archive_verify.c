@@ -205,6 +205,21 @@ static void test_large_file(void **state)
     assert_int_equal(scene->stats.damaged, scene->sink.warnings->len);
     assert_int_equal(scene->stats.files + scene->stats.damaged, FILES);
     assert_int_equal(count_warnings(&scene->sink, "damaged file"), scene->stats.damaged);
+    /* Two of its members. */
+    g_autoptr(Scene) other = scene_new(&(SceneOptions){0}, FALSE);
+    g_autofree char *other_key = archive_volume_key(other->point, 0);
+    g_autoptr(Index) index = index_open(&other->place, other->point->base, NULL, NULL);
+    for (guint64 member = 2; member < 4; member++) {
+        guint volume;
+        guint64 offset;
+        guint32 length;
+        assert_int_equal(files_in(other, member), member == 3 ? 1 : 2);
+        assert_true(index_member(index, member, &volume, &offset, &length, NULL));
+        scene_flip(other->place.store, other_key, (gint64)offset + 1000);
+    }
+    assert_int_equal(verify(other, NULL, TRUE), BACKAPP_ERROR_CORRUPT);
+    assert_int_equal(count_warnings(&other->sink, "damaged file007"), 1);
+    assert_int_equal(count_warnings(&other->sink, "damaged -"), 0);
 }
 
 /* A plain tar has no checksums of its own: a header is proven by its volume's hash only, a content by its own. */

@@ -285,6 +285,7 @@ static void test_hostile(void **state)
     g_autofree char *endless = g_strnfill(70000, '/');
     for (gsize i = 0; i < 70000; i += 2)
         endless[i] = 'd';
+    endless[69999] = 'd';
     const SceneFile files[] = {
         {.path = "../up", .data = "x", .length = 1, .hidden = TRUE},
         {.path = "a/../../up", .data = "x", .length = 1, .hidden = TRUE},
