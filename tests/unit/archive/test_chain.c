@@ -203,7 +203,7 @@ static void assert_chain(World *world, Chain *chain, guint round, guint from, gu
     const SceneItem *first = tree->pdata[from];
     g_autoptr(GError) error = NULL;
     g_autoptr(ChainReader) reader = chain_read(chain, from > 0 ? first->path : NULL, first->directory, &error);
-    IndexEntry entry;
+    IndexEntry entry = {0};
     guint number = 99;
     for (guint i = from; i < MIN(tree->len, from + count); i++) {
         const SceneItem *item = tree->pdata[i];

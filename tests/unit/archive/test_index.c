@@ -320,6 +320,7 @@ static int block_of(Scene *scene, const guint8 *data, gsize size, gsize at)
     IndexSpan span;
     assert_true(index_tail_read(data + size - INDEX_TAIL_BYTES, &footer, &length, hash, NULL));
     g_autoptr(ArchivePoint) point = index_footer_parse(data + footer, length, &span, NULL);
+    assert_non_null(point);
     g_autoptr(GByteArray) table = g_byte_array_new();
     g_autoptr(GArray) blocks = g_array_new(FALSE, TRUE, sizeof(IndexBlock));
     assert_true(index_unpack(&span, data + span.offset, table, NULL));
@@ -410,6 +411,7 @@ static void test_moved(void **state)
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) items = scene_tree(scene.random, 10);
     g_autoptr(ArchivePoint) point = scene_write(&scene.place, PLAIN, items, NULL, scene.random, NULL);
+    assert_non_null(point);
     g_autoptr(GBytes) bytes = store_get_bytes(scene.store, "photos/" PLAIN ".index", NULL, 10 << 20, NULL, NULL);
     replace(&scene, "photos/2026-11-21T020000Z-full.tar.gz.index", g_bytes_get_data(bytes, NULL),
             g_bytes_get_size(bytes));
@@ -467,6 +469,7 @@ static void test_footers(void **state)
     Scene scene = scene_new(NULL);
     g_autoptr(GPtrArray) items = scene_tree(scene.random, 10);
     g_autoptr(ArchivePoint) point = scene_write(&scene.place, PLAIN, items, NULL, scene.random, NULL);
+    assert_non_null(point);
     g_autoptr(GBytes) bytes = store_get_bytes(scene.store, "photos/" PLAIN ".index", NULL, 10 << 20, NULL, NULL);
     gsize size;
     const guint8 *data = g_bytes_get_data(bytes, &size);
