@@ -28,7 +28,14 @@ typedef struct {
     gboolean pending;  /* seek found an entry that next has still to tell */
     IndexEntry entry;
     guint number;
+    GHashTable *firsts; /* by path: what is known of files that may have further names */
 } ArchiveSource;
+
+/* Of a further name an index says that it is one, and little else of its content. */
+typedef struct {
+    guint64 size, part_size;
+    guint8 hash[HASH_BYTES];
+} First;
 
 /* What archives are encrypted with; NULL without a key. */
 static const guint8 *derive_key(const RestoreSourceOptions *options, guint8 content_key[TINK_KEY_BYTES])
@@ -81,6 +88,46 @@ static void tell(const S3Entry *entry, RestoreEntry *told)
         told->entry.part_size = MAX(entry->meta.size, 1);
 }
 
+/* Finds the first name of a file, in whichever archive it was told last: 1, 0 if there is none, -1. The reader has to be
+ * kept as long as the entry. */
+static int find_first(ArchiveSource *self, const char *path, ChainReader **reader, IndexEntry *entry, guint *number,
+                      GError **error)
+{
+    *reader = chain_read(self->chain, path, FALSE, error);
+    int more = *reader ? chain_reader_next(*reader, entry, number, error) : -1;
+    if (more <= 0)
+        return more;
+    return strcmp(entry->entry.path, path) == 0 && !entry->entry.link && S_ISREG(entry->entry.meta.mode);
+}
+
+static const First *keep_first(ArchiveSource *self, const S3Entry *entry)
+{
+    First *first = g_new0(First, 1);
+    *first = (First){.size = entry->meta.size, .part_size = entry->part_size};
+    memcpy(first->hash, entry->hash, HASH_BYTES);
+    g_hash_table_replace(self->firsts, g_strdup(entry->path), first);
+    return first;
+}
+
+/* Gives a further name what is known of the first one's content. FALSE only if indexes cannot be read. */
+static gboolean complete_link(ArchiveSource *self, S3Entry *entry, GError **error)
+{
+    const First *first = g_hash_table_lookup(self->firsts, entry->link);
+    if (!first) {
+        IndexEntry found;
+        guint number;
+        g_autoptr(ChainReader) reader = NULL;
+        int there = find_first(self, entry->link, &reader, &found, &number, error);
+        if (there <= 0)
+            return there == 0;
+        first = keep_first(self, &found.entry);
+    }
+    entry->meta.size = first->size;
+    entry->part_size = first->part_size > 0 ? MAX(first->size, 1) : 0;
+    memcpy(entry->hash, first->hash, HASH_BYTES);
+    return TRUE;
+}
+
 static int next_entry(ArchiveSource *self, GError **error)
 {
     if (!self->reader)
@@ -97,6 +144,10 @@ static int archive_next(RestoreSource *source, RestoreEntry *entry, GError **err
         return more;
     *entry = (RestoreEntry){0};
     tell(&self->entry.entry, entry);
+    if (S_ISREG(entry->entry.meta.mode) && entry->entry.link && !complete_link(self, &entry->entry, error))
+        return -1;
+    if (S_ISREG(entry->entry.meta.mode) && !entry->entry.link && entry->entry.meta.nlink > 1)
+        (void)keep_first(self, &self->entry.entry);
     if (!S_ISDIR(entry->entry.meta.mode)) {
         put_where(&self->entry, self->number, self->where);
         entry->place = self->where->data;
@@ -155,11 +206,11 @@ static gboolean fetch_first(ArchiveSource *self, const char *path, RestoreFetch 
 {
     IndexEntry entry;
     guint number;
-    g_autoptr(ChainReader) reader = chain_read(self->chain, path, FALSE, error);
-    int more = reader ? chain_reader_next(reader, &entry, &number, error) : -1;
-    if (more < 0)
+    g_autoptr(ChainReader) reader = NULL;
+    int there = find_first(self, path, &reader, &entry, &number, error);
+    if (there < 0)
         return FALSE;
-    if (more == 0 || strcmp(entry.entry.path, path) != 0 || entry.entry.link) {
+    if (there == 0) {
         g_autofree char *shown = human_name(path, -1);
         return error_set(error, BACKAPP_ERROR_CORRUPT, "its first name %s is not in the archives", shown);
     }
@@ -186,6 +237,7 @@ static void archive_free(RestoreSource *source)
     g_clear_pointer(&self->members, members_free);
     g_clear_pointer(&self->chain, chain_close);
     g_byte_array_unref(self->where);
+    g_hash_table_unref(self->firsts);
     secret_wipe(self->content_key, sizeof self->content_key);
     g_free(self->name);
     g_free(self);
@@ -210,6 +262,7 @@ RestoreSource *archive_source_open(const RestoreSourceOptions *options, const ch
     ArchiveSource *self = g_new0(ArchiveSource, 1);
     self->source = (RestoreSource){.ops = &archive_ops, .kind = RESTORE_FROM_ARCHIVES};
     self->where = g_byte_array_new();
+    self->firsts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_autoptr(RestoreSource) source = &self->source;
     self->options = *options;
     self->name = g_strdup(name);
