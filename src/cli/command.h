@@ -32,6 +32,7 @@ extern const Command two_stage_command;
 extern const Command s3sync_command;
 extern const Command restore_command;
 extern const Command verify_command;
+extern const Command drill_command;
 extern const Command store_command;
 extern const Command key_command;
 extern const Command worker_command;

@@ -23,6 +23,7 @@ static Event *run_job(const JobSpec *spec, Rate *rate, const CancelFlag *cancel,
     case JOB_ARCHIVE_RETENTION:
         return engine_run_archive_retention(spec, rate, cancel, sink);
     case JOB_DRILL:
+        return engine_run_drill(spec, rate, cancel, sink);
     case JOB_ARCHIVE:
     case JOB_ARCHIVE_VERIFY:
     case JOB_ARCHIVE_REINDEX:
