@@ -15,7 +15,16 @@ _backapp_options() {
         echo "--to --at --list --conflict --delete --checksum --dry-run --no-acls --no-xattrs --thaw --thaw-tier" \
             "--max-delete --force --concurrency $stores $limits $shown"
         ;;
-    verify) echo "--jobs --read-back --concurrency --state-dir $stores $limits --json --help -h" ;;
+    archive)
+        echo "--type --level --zstd --no-compress --encrypt --volume-size --full-every $selection --checksum --dry-run" \
+            "--verify --no-acls --no-xattrs --storage-class --sse --sse-kms-key --state-dir --jobs --name" \
+            "--passphrase-file --force $stores $limits $shown"
+        ;;
+    ls) echo "--at --recursive -R --long -l --name --passphrase-file $stores --json --help -h" ;;
+    verify)
+        echo "--full --at --name --jobs --read-back --concurrency --passphrase-file --state-dir $stores $limits --json" \
+            "--help -h"
+        ;;
     store) echo "$stores --long -l --json --help -h" ;;
     key) echo "--passphrase-file --new-passphrase-file --import --force $stores --json --help -h" ;;
     *) echo "--help -h" ;;
@@ -34,19 +43,20 @@ _backapp_values() {
     --conflict) echo "overwrite if-newer skip rename" ;;
     --thaw-tier) echo "Standard Bulk Expedited" ;;
     --at) echo "latest" ;;
+    --type) echo "full incremental differential" ;;
     esac
 }
 
 _backapp() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
-    local commands="mirror two-stage s3sync restore verify store key worker version help"
+    local commands="mirror two-stage s3sync archive restore ls verify store key worker version help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
         mapfile -t COMPREPLY < <(compgen -W "$commands --version --help -h" -- "$current")
         return
     fi
     case $previous in
-    --engine | --ionice | --provider | --storage-class | --sse | --conflict | --thaw-tier | --at)
+    --engine | --ionice | --provider | --storage-class | --sse | --conflict | --thaw-tier | --at | --type)
         mapfile -t COMPREPLY < <(compgen -W "$(_backapp_values "$previous")" -- "$current")
         return
         ;;
@@ -62,7 +72,8 @@ _backapp() {
         ;;
     --exclude | --include | --keep-versions | --exclude-if-present | --exclude-larger-than | --max-delete | \
         --confirm | --bwlimit | --nice | --jobs | --trash | --class-for | --s3-prefix | --relist-days | \
-        --versions-keep | --concurrency | --sse-kms-key | --endpoint | --region | --profile | --thaw)
+        --versions-keep | --concurrency | --sse-kms-key | --endpoint | --region | --profile | --thaw | \
+        --level | --volume-size | --full-every | --name)
         return
         ;;
     esac
@@ -80,6 +91,14 @@ _backapp() {
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         ;;
+    archive)
+        if [ "$COMP_CWORD" -eq 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W "create list find diff reindex" -- "$current")
+            return
+        fi
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$current")
+        ;;
     key)
         if [ "$COMP_CWORD" -eq 2 ]; then
             mapfile -t COMPREPLY < <(compgen -W "create add remove list export" -- "$current")
@@ -88,7 +107,7 @@ _backapp() {
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         ;;
-    mirror | two-stage | s3sync | restore | verify)
+    mirror | two-stage | s3sync | restore | ls | verify)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         ;;

@@ -30,7 +30,9 @@ struct Command {
 extern const Command mirror_command;
 extern const Command two_stage_command;
 extern const Command s3sync_command;
+extern const Command archive_command;
 extern const Command restore_command;
+extern const Command ls_command;
 extern const Command verify_command;
 extern const Command drill_command;
 extern const Command store_command;

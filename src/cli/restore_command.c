@@ -200,8 +200,8 @@ const Command restore_command = {
     .usage = "restore [OPTION]... STORE [PATH]... --to DIR\nrestore [OPTION]... STORE [PATH]... --to-tar FILE\n"
              "restore --list [OPTION]... STORE",
     .summary = "get files back from a store",
-    .details = "STORE is s3://BUCKET/PREFIX or a directory: one that s3sync, two-stage or archive\n"
-               "wrote to, or a mirror with its kept versions.\n"
+    .details = "STORE is s3://BUCKET/PREFIX or a directory: one that s3sync, two-stage or\n"
+               "archive wrote to, or a mirror with its kept versions.\n"
                "Without a PATH everything is restored. What is already right in DIR is not\n"
                "fetched again, so a restore that was interrupted can be repeated. Nothing is\n"
                "ever written outside DIR.\n"

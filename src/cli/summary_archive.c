@@ -92,13 +92,15 @@ void summary_append_archive_proof(GString *out, const json_t *archive)
 {
     if (!archive)
         return;
-    gboolean full = json_is_true(json_object_get(archive, "full"));
+    guint64 points = count_of(archive, "points"), wrong = count_of(archive, "damaged") + count_of(archive, "missing");
     append_name(out, archive, "point", "the point");
-    append_count(out, "  of ", count_of(archive, "points"),
-                 count_of(archive, "points") == 1 ? " archive" : " archives");
-    append_files(out,
-                 full ? " every byte was read: " : " index and volumes are as recorded: ", count_of(archive, "files"));
-    append_size(out, ", ", count_of(archive, "bytes"), full ? " proven by their hashes\n" : "\n");
+    append_count(out, "  ", points,
+                 points == 1 ? " archive of its chain looked at\n" : " archives of its chain looked at\n");
+    if (json_is_true(json_object_get(archive, "full"))) {
+        append_files(out, "  every byte was read: ", count_of(archive, "files"));
+        append_size(out, ", ", count_of(archive, "bytes"), " proven by their hashes\n");
+    } else if (wrong == 0)
+        g_string_append(out, "  every index is whole, every volume is there as recorded\n");
     append_if_any(out, archive, "unproven", " file without a hash\n", " files without a hash\n");
     append_if_any(out, archive, "damaged", " DAMAGED\n", " DAMAGED\n");
     append_if_any(out, archive, "missing", " MISSING\n", " MISSING\n");

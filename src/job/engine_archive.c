@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "base/human.h"
 #include "engine/archive/archive.h"
 #include "engine/archive/verify.h"
 #include "job/engine_common.h"
@@ -198,6 +199,34 @@ static json_t *reindex_json(const ArchivePoint *point)
     return archive;
 }
 
+/* The archive whose base name begins so, if only one does: one without an index is no point that chain_choose would find.
+ * The caller frees. */
+static char *find_archive(const ArchivePlace *place, const char *beginning, const CancelFlag *cancel, GError **error)
+{
+    g_autoptr(GPtrArray) list = archive_list(place, cancel, error);
+    const char *found = NULL;
+    guint count = 0;
+    if (!list)
+        return NULL;
+    for (guint i = 0; i < list->len; i++) {
+        const ArchiveListed *listed = g_ptr_array_index(list, i);
+        if (strcmp(listed->base, beginning) == 0)
+            return g_strdup(listed->base);
+        if (!g_str_has_prefix(listed->base, beginning))
+            continue;
+        found = listed->base;
+        count++;
+    }
+    if (count == 1)
+        return g_strdup(found);
+    g_autofree char *shown = human_name(beginning, -1);
+    (void)error_set(error, count == 0 ? BACKAPP_ERROR_NOT_FOUND : BACKAPP_ERROR_INVALID,
+                    count == 0 ? "no archive's name begins with %s: 'backapp archive list' shows them"
+                               : "several archives' names begin with %s: give more of it",
+                    shown);
+    return NULL;
+}
+
 Event *engine_run_archive_reindex(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink)
 {
     g_autoptr(GError) error = NULL;
@@ -205,7 +234,8 @@ Event *engine_run_archive_reindex(const JobSpec *spec, Rate *rate, const CancelF
     if (!engine_place_open(spec, &spec->store, rate, cancel, &place, &error))
         return worker_done_failed(error);
     g_autoptr(ArchivePoint) point = NULL;
-    gboolean fine = archive_reindex(&place.place, spec->options.archive.at, spec->options.force, cancel,
-                                    sink_run_sink(sink), &point, &error);
+    g_autofree char *base = find_archive(&place.place, spec->options.archive.at, cancel, &error);
+    gboolean fine =
+        base && archive_reindex(&place.place, base, spec->options.force, cancel, sink_run_sink(sink), &point, &error);
     return finish(reindex_json(point), spec, sink, fine, error);
 }

@@ -433,11 +433,12 @@ Event *engine_run_s3_verify(const JobSpec *spec, Rate *rate, const CancelFlag *c
     fill_options(&target, rules, &options);
     options.store = store;
     options.prefix = prefix;
-    if (spec->encryption_key) {
-        if (!engine_encryption_key(spec, key, &error))
-            return worker_done_failed(error);
-        options.master_key = key;
-    }
+    /* What a passphrase opens lies below the whole URL. */
+    g_autoptr(Store) below = engine_open_store(&spec->store, NULL, cancel, &error);
+    gboolean has_key = FALSE;
+    if (!below || !engine_master_key(spec, below, key, &has_key, &error))
+        return worker_done_failed(error);
+    options.master_key = has_key ? key : NULL;
     target.fine = s3sync_verify(&options, &target.stats, &target.error);
     explicit_bzero(key, sizeof key);
     json_t *summary = json_object();

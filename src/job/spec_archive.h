@@ -19,7 +19,7 @@ typedef struct {
     gboolean compression;  /* FALSE: a plain tar */
     guint level;           /* 0: the codec's default */
     gboolean encryption;   /* with the spec's key or passphrase */
-    guint full_every_days; /* 0: every run is a full one */
+    guint full_every_days; /* 0: not because of its age */
     guint64 volume_size;   /* bytes; 0: the engine's default */
     char *storage_class;   /* NULL: the store's default */
     guint64 time;          /* the due time, seconds since 1970; 0: now */

@@ -25,9 +25,11 @@ static Event *run_job(const JobSpec *spec, Rate *rate, const CancelFlag *cancel,
     case JOB_DRILL:
         return engine_run_drill(spec, rate, cancel, sink);
     case JOB_ARCHIVE:
+        return engine_run_archive(spec, rate, cancel, sink);
     case JOB_ARCHIVE_VERIFY:
+        return engine_run_archive_verify(spec, rate, cancel, sink);
     case JOB_ARCHIVE_REINDEX:
-        break;
+        return engine_run_archive_reindex(spec, rate, cancel, sink);
     }
     g_autoptr(GError) error = NULL;
     (void)error_set(&error, BACKAPP_ERROR_INVALID, "this program cannot run jobs of type %s",
