@@ -6,9 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
-static const Command *const commands[] = {&mirror_command, &two_stage_command, &s3sync_command, &archive_command, &restore_command, &ls_command,
-                                          &verify_command, &drill_command,     &store_command,  &key_command,
-                                          &worker_command, &version_command,   &help_command,   NULL};
+static const Command *const commands[] = {&mirror_command,  &two_stage_command,
+                                          &s3sync_command,  &archive_command,
+                                          &restore_command, &ls_command,
+                                          &verify_command,  &drill_command,
+                                          &store_command,   &key_command,
+                                          &worker_command,  &version_command,
+                                          &help_command,    NULL};
 
 const Command *const *command_list(void)
 {
