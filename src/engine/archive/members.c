@@ -220,15 +220,13 @@ static void close_oldest(Members *members)
         g_hash_table_remove(members->objects, &oldest->key);
 }
 
-static ArchiveObject *open_volume(const Run *run, GError **error)
+static ArchiveObject *open_volume(const Run *run, guint64 size, GError **error)
 {
     const ArchivePoint *point = run->point;
-    const ArchiveVolume *volume = &g_array_index(point->volumes, ArchiveVolume, run->volume);
     g_autofree char *key = archive_volume_key(point, run->volume);
     g_autofree char *associated =
         archive_associated(point->place_name, point->base, run->volume + 1, ARCHIVE_OBJECT_VOLUME);
-    return object_open(&run->members->place, key, volume->size, point->name.encrypted, associated, run->members->cancel,
-                       error);
+    return object_open(&run->members->place, key, size, point->name.encrypted, associated, run->members->cancel, error);
 }
 
 static OpenObject *take_object(const Run *run, GError **error)
@@ -240,7 +238,8 @@ static OpenObject *take_object(const Run *run, GError **error)
     if (open == NULL) {
         /* To open it may mean to ask the store. Two who do it at once both have one, the later one's is closed. */
         g_mutex_unlock(&members->lock);
-        ArchiveObject *object = open_volume(run, error);
+        guint64 size = g_array_index(run->point->volumes, ArchiveVolume, run->volume).size;
+        ArchiveObject *object = open_volume(run, size, error);
         if (object == NULL)
             return NULL;
         g_mutex_lock(&members->lock);
@@ -366,6 +365,8 @@ static gboolean fetch_some(Fetch *fetch, ArchiveObject *object, guint end, GErro
         length += i < fetch->i ? 0 : run->lengths[i];
     }
     fetch->have = 0;
+    if (offset > object_size(object) || length > object_size(object) - offset)
+        return error_set(error, BACKAPP_ERROR_CORRUPT, "the volume ends before it");
     return object_read(object, offset, length, take_packed, fetch, error);
 }
 
@@ -377,11 +378,26 @@ static void fail_one(Fetch *fetch, const GError *why)
     slot_done(fetch->run->members, slot, failed);
 }
 
+/* A volume that was cut off still has what lies before its end; NULL if it has its size. */
+static ArchiveObject *open_cut_volume(const Run *run)
+{
+    const ArchivePoint *point = run->point;
+    g_autofree char *key = archive_volume_key(point, run->volume);
+    g_autoptr(StoreObject) facts = store_head(run->members->place.store, key, NULL, NULL);
+    if (facts == NULL || facts->size == 0 ||
+        facts->size == g_array_index(point->volumes, ArchiveVolume, run->volume).size)
+        return NULL;
+    return open_volume(run, facts->size, NULL);
+}
+
 static void fetch_all(Fetch *fetch, ArchiveObject *object)
 {
     Run *run = fetch->run;
     g_autoptr(GError) failed = NULL;
     (void)fetch_some(fetch, object, run->count, &failed);
+    g_autoptr(ArchiveObject) cut = error_is(failed, BACKAPP_ERROR_CORRUPT) ? open_cut_volume(run) : NULL;
+    if (cut != NULL)
+        object = cut;
     /* A damaged place of the volume costs only the members that lie in it: each of them is tried alone. */
     while (error_is(failed, BACKAPP_ERROR_CORRUPT) && fetch->i < run->count) {
         g_autoptr(GError) alone = NULL;
