@@ -12,13 +12,18 @@ _backapp_options() {
     two-stage) echo "--only-s3 --delete $selection $mirror $s3 $stores $safety $limits --engine --jobs $shown" ;;
     s3sync) echo "--delete $selection --checksum --dry-run --verify $s3 $stores $safety $limits $shown" ;;
     restore)
-        echo "--to --at --list --conflict --delete --checksum --dry-run --no-acls --no-xattrs --thaw --thaw-tier" \
+        echo "--to --to-tar --to-zip --name --passphrase-file --at --list --conflict --delete --checksum --dry-run" \
+            "--no-acls --no-xattrs --thaw --thaw-tier" \
             "--max-delete --force --concurrency $stores $limits $shown"
         ;;
     archive)
         echo "--type --level --zstd --no-compress --encrypt --volume-size --full-every $selection --checksum --dry-run" \
             "--verify --no-acls --no-xattrs --storage-class --sse --sse-kms-key --state-dir --jobs --name" \
-            "--passphrase-file --force $stores $limits $shown"
+            "--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --count" \
+            "--days --timezone --simulate --unfinished --passphrase-file --force $stores $limits $shown"
+        ;;
+    drill)
+        echo "--at --files --max-bytes --seed --source --name --passphrase-file $stores $limits --json --help -h"
         ;;
     ls) echo "--at --recursive -R --long -l --name --passphrase-file $stores --json --help -h" ;;
     verify)
@@ -49,7 +54,7 @@ _backapp_values() {
 
 _backapp() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
-    local commands="mirror two-stage s3sync archive restore ls verify store key worker version help"
+    local commands="mirror two-stage s3sync archive restore ls verify drill store key worker version help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
         mapfile -t COMPREPLY < <(compgen -W "$commands --version --help -h" -- "$current")
@@ -60,12 +65,12 @@ _backapp() {
         mapfile -t COMPREPLY < <(compgen -W "$(_backapp_values "$previous")" -- "$current")
         return
         ;;
-    --to | --state-dir)
+    --to | --state-dir | --source)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         return
         ;;
-    --ca-file | --passphrase-file | --new-passphrase-file)
+    --ca-file | --passphrase-file | --new-passphrase-file | --to-tar | --to-zip)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
@@ -73,7 +78,8 @@ _backapp() {
     --exclude | --include | --keep-versions | --exclude-if-present | --exclude-larger-than | --max-delete | \
         --confirm | --bwlimit | --nice | --jobs | --trash | --class-for | --s3-prefix | --relist-days | \
         --versions-keep | --concurrency | --sse-kms-key | --endpoint | --region | --profile | --thaw | \
-        --level | --volume-size | --full-every | --name)
+        --level | --volume-size | --full-every | --name | --keep-last | --keep-hourly | --keep-daily | --keep-weekly | \
+        --keep-monthly | --keep-yearly | --keep-within | --count | --days | --timezone | --files | --max-bytes | --seed)
         return
         ;;
     esac
@@ -93,7 +99,7 @@ _backapp() {
         ;;
     archive)
         if [ "$COMP_CWORD" -eq 2 ]; then
-            mapfile -t COMPREPLY < <(compgen -W "create list find diff reindex" -- "$current")
+            mapfile -t COMPREPLY < <(compgen -W "create list find diff retention reindex" -- "$current")
             return
         fi
         compopt -o filenames 2>/dev/null
@@ -107,7 +113,7 @@ _backapp() {
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         ;;
-    mirror | two-stage | s3sync | restore | ls | verify)
+    mirror | two-stage | s3sync | restore | ls | verify | drill)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         ;;

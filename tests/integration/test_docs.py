@@ -14,7 +14,7 @@ import unicodedata
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PACKAGING = ROOT / "packaging"
 BACKAPP = os.environ.get("BACKAPP", str(ROOT / "build" / "backapp"))
-COMMANDS = ["mirror", "two-stage", "s3sync", "archive", "restore", "ls", "verify", "store", "key", "worker", "version", "help"]
+COMMANDS = ["mirror", "two-stage", "s3sync", "archive", "restore", "ls", "verify", "drill", "store", "key", "worker", "version", "help"]
 RUNS = COMMANDS[:-3]  # those with options of their own
 
 
@@ -87,7 +87,7 @@ def test_man_page_has_the_options():
     everything = {**entries["archive"], **entries["s3sync"], **entries["mirror"], **stores}
     for command in RUNS[1:]:
         wanted, section = help_options(command), man_section(titles[command])
-        named = set(re.findall(r"(?<![\w-])--?[a-z0-9][a-z0-9-]*", re.sub(r"\.SH .*", "", section)))
+        named = set(re.findall(r"(?<![\w-])--?[A-Za-z0-9][a-z0-9-]*", re.sub(r"\.SH .*", "", section)))
         named |= {"-v"} if "--verbose" in named else set()
         named |= {"-h"} if "--help" in named else set()
         assert named == set(wanted), f"{command}: help and man page differ in {named ^ set(wanted)}"
