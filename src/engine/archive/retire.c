@@ -58,17 +58,22 @@ static void note(const Retire *retire, const char *base, const char *message)
     sink->warning(sink, "note", base, message);
 }
 
-/* The earlier one of two clocks: nothing becomes old because one of them is ahead. */
-static gint64 careful_now(const Retire *retire)
+/* What depends on the store as a whole. Of two clocks the earlier one counts: nothing becomes old because one of them is
+ * ahead. */
+static void ask_store(Retire *retire)
 {
+    Store *store = retire->options->place.store;
     StoreFacts facts = {0};
-    gint64 now = g_get_real_time() / G_USEC_PER_SEC;
-    if (!store_facts(retire->options->place.store, &facts, NULL))
-        return now;
+    retire->now = g_get_real_time() / G_USEC_PER_SEC;
+    if (store_facts(store, &facts, NULL)) {
+        retire->lockable = facts.lock > 0 && store_can(store, STORE_LOCK | STORE_VERSIONS);
+        retire->now += MIN(facts.clock_skew, 0);
+    }
     if (ABS(facts.clock_skew) > FAR_CLOCK_S)
         note(retire, NULL,
              "the store's clock and this machine's are more than an hour apart: the earlier one decides what is old");
-    return now + MIN(facts.clock_skew, 0);
+    if (retire->options->now > 0)
+        retire->now = retire->options->now;
 }
 
 static void add_candidate(Retire *retire, const ArchiveListed *listed)
@@ -237,13 +242,13 @@ static gboolean skip(Retire *retire, RetireCandidate *candidate, const GError *w
     return TRUE;
 }
 
-static gboolean retire_one(Retire *retire, RetireCandidate *candidate, gboolean lockable, GError **error)
+static gboolean retire_one(Retire *retire, RetireCandidate *candidate, GError **error)
 {
     const ArchivePlace *place = &retire->options->place;
     const char *base = candidate->listed->base;
     g_autoptr(GError) local = NULL;
     gboolean begun = g_hash_table_contains(retire->begun, base);
-    gboolean good = (begun || put_marker(place, base, &local)) && remove_archive(place, base, lockable, &local);
+    gboolean good = (begun || put_marker(place, base, &local)) && remove_archive(place, base, retire->lockable, &local);
     if (!good && error_is(local, BACKAPP_ERROR_CONFLICT))
         return skip(retire, candidate, local, error);
     if (!good) {
@@ -280,13 +285,6 @@ static gboolean drop_old_markers(Retire *retire, GError **error)
     return TRUE;
 }
 
-static gboolean is_lockable(const Retire *retire)
-{
-    StoreFacts facts = {0};
-    return store_can(retire->options->place.store, STORE_LOCK | STORE_VERSIONS) &&
-           store_facts(retire->options->place.store, &facts, NULL) && facts.lock > 0;
-}
-
 static gboolean remove_all(Retire *retire, LockObject *lock, GError **error)
 {
     const RetireOptions *options = retire->options;
@@ -297,7 +295,6 @@ static gboolean remove_all(Retire *retire, LockObject *lock, GError **error)
             g_ptr_array_add(going, candidate);
     }
     g_ptr_array_sort(going, deepest_first);
-    gboolean lockable = going->len > 0 && is_lockable(retire);
     RunProgress progress = {.files_total = going->len};
     for (guint i = 0; i < going->len; i++) {
         RetireCandidate *candidate = g_ptr_array_index(going, i);
@@ -308,7 +305,7 @@ static gboolean remove_all(Retire *retire, LockObject *lock, GError **error)
         if (candidate->keep)
             continue;
         if (!cancel_check(options->cancel, error) || !lock_object_check(lock, error) ||
-            !retire_one(retire, candidate, lockable, error))
+            !retire_one(retire, candidate, error))
             return FALSE;
     }
     progress.files_done = going->len;
@@ -334,7 +331,7 @@ static gboolean run(Retire *retire, LockObject *lock, GError **error)
 {
     const RetireOptions *options = retire->options;
     retire->zone = options->zone ? g_time_zone_ref(options->zone) : g_time_zone_new_local();
-    retire->now = options->now > 0 ? options->now : careful_now(retire);
+    ask_store(retire);
     /* Markers first: one that is set later cannot be mistaken for an interrupted one. */
     if (!list_markers(retire, error) || !list_archives(retire, error) || !drop_old_markers(retire, error) ||
         !retire_judge(retire, error))

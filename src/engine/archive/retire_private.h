@@ -25,6 +25,7 @@ typedef struct {
     const RetireOptions *options;
     RetireReport *report;
     gint64 now;
+    gboolean lockable; /* the store has versions, and they may be locked */
     GTimeZone *zone;
     GPtrArray *listed;     /* of ArchiveListed * */
     GPtrArray *candidates; /* of RetireCandidate *, newest first */

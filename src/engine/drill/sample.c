@@ -157,21 +157,33 @@ static gboolean open_candidate(Candidate *candidate, GError **error)
     return TRUE;
 }
 
-GPtrArray *sample_take(Sample *sample, GError **error)
+/* Takes what fits, of all kinds in turn. left: bytes for each kind; together: the first is for all of them. */
+static gboolean take_round(Sample *sample, guint64 left[3], gboolean together, GPtrArray *chosen, GError **error)
 {
     const GPtrArray *lists[] = {sample->newest, sample->largest, sample->reservoir};
-    g_autoptr(GPtrArray) chosen = g_ptr_array_new();
-    guint64 left = sample->max_bytes;
     for (guint i = 0; i < sample->each; i++)
         for (guint k = 0; k < G_N_ELEMENTS(lists); k++) {
             Candidate *candidate = i < lists[k]->len ? g_ptr_array_index(lists[k], i) : NULL;
-            if (!candidate || candidate->taken || candidate->size > left)
+            guint64 *budget = &left[together ? 0 : k];
+            if (!candidate || candidate->taken || candidate->size > *budget)
                 continue;
             if (!open_candidate(candidate, error))
-                return NULL;
+                return FALSE;
             candidate->taken = TRUE;
-            left -= candidate->size;
+            *budget -= candidate->size;
             g_ptr_array_add(chosen, &candidate->entry);
         }
-    return g_steal_pointer(&chosen);
+    return TRUE;
+}
+
+GPtrArray *sample_take(Sample *sample, GError **error)
+{
+    g_autoptr(GPtrArray) chosen = g_ptr_array_new();
+    const guint64 third = sample->max_bytes / 3;
+    guint64 left[] = {third, third, sample->max_bytes - 2 * third};
+    /* First a third for each kind, so that a few large files do not leave the others out; then what is left for all. */
+    if (!take_round(sample, left, FALSE, chosen, error))
+        return NULL;
+    left[0] += left[1] + left[2];
+    return take_round(sample, left, TRUE, chosen, error) ? g_steal_pointer(&chosen) : NULL;
 }
