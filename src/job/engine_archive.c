@@ -129,13 +129,28 @@ static gboolean is_bucket(const JobStore *where)
     return g_str_has_prefix(where->url, "s3:");
 }
 
+/* Who once encrypted does not mean to send the same files in the clear because an option was forgotten. */
+static gboolean check_secrecy(const ArchivePlace *place, const CancelFlag *cancel, GError **error)
+{
+    g_autoptr(GPtrArray) list = place->content_key ? NULL : archive_list(place, cancel, error);
+    if (!list || list->len == 0)
+        return list || place->content_key;
+    const ArchiveListed *newest = g_ptr_array_index(list, 0);
+    return !newest->name.encrypted ||
+           error_set(error, BACKAPP_ERROR_CONFLICT,
+                     "the archives of the name %s are encrypted, and encryption is not asked for: give --encrypt, or "
+                     "another --name for archives that everybody may read",
+                     place->name);
+}
+
 Event *engine_run_archive(const JobSpec *spec, Rate *rate, const CancelFlag *cancel, Sink *sink)
 {
     const JobStore *where = &g_array_index(spec->destinations, JobDestination, 0).store;
     g_autoptr(GError) error = NULL;
     g_autoptr(PatternList) patterns = engine_patterns(&spec->options, &error);
     g_auto(EnginePlace) place = {0};
-    if (!patterns || !engine_place_make(spec, where, is_bucket(where) ? rate : NULL, cancel, &place, &error))
+    if (!patterns || !engine_place_make(spec, where, is_bucket(where) ? rate : NULL, cancel, &place, &error) ||
+        !check_secrecy(&place.place, cancel, &error))
         return worker_done_failed(error);
     g_autofree const char **sources = engine_borrow_strings(spec->sources);
     ArchiveOptions options;

@@ -173,6 +173,10 @@ def test_encrypted():
         place.good("verify", "--full", place.store, env=key)
         place.good("restore", place.store, "--to", place.to, env=SECRET)
         assert tree(place.to) == tree(place.src)
+        before = place.files()
+        for option in ([], ["--type", "full"]):
+            code, _, err = place.run("archive", "create", *option, "--name", "n", place.store, place.src, env=SECRET)
+            assert code == 1 and "--encrypt" in err and place.files() == before, err
         file = place.root / "passphrase"
         file.write_text("correct horse\n")
         file.chmod(0o600)
