@@ -86,9 +86,9 @@ gboolean retention_has_rules(const RetentionRules *rules)
 static void describe_count(GPtrArray *parts, guint count, const char *word)
 {
     if (count == RETENTION_ALL)
-        g_ptr_array_add(parts, g_strdup_printf("all %s ones", word));
+        g_ptr_array_add(parts, g_strdup_printf("all %s", word));
     else if (count > 0)
-        g_ptr_array_add(parts, g_strdup_printf("%u %s ones", count, word));
+        g_ptr_array_add(parts, g_strdup_printf("%u %s", count, word));
 }
 
 char *retention_describe(const RetentionRules *rules)

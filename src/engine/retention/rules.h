@@ -48,7 +48,7 @@ char *retention_print_span(const RetentionSpan *span);
 
 /* TRUE if any rule is given. Without any all points stay. */
 gboolean retention_has_rules(const RetentionRules *rules);
-/* The rules in words: "the newest 7, 4 weekly ones, what is younger than 30d"; "all points". The caller frees. */
+/* The rules in words: "the newest 7, 4 weekly, what is younger than 30d"; "all points". The caller frees. */
 char *retention_describe(const RetentionRules *rules);
 
 /* What becomes of each point (of RetentionVerdict, in the order of points, which is any; cleared with the array). now:

@@ -145,7 +145,7 @@ static void test_counts_and_words(void **state)
     assert_string_equal(none, "all points");
     g_autofree char *some =
         retention_describe(&(RetentionRules){.count = 3, .last = 7, .weekly = 4, .yearly = RETENTION_ALL, .days = 30});
-    assert_string_equal(some, "the newest 7, 4 weekly ones, all yearly ones, what is not older than 30 days");
+    assert_string_equal(some, "the newest 7, 4 weekly, all yearly, what is not older than 30 days");
 }
 
 int main(void)
