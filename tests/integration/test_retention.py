@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from cli_tools import BACKAPP, TIMEOUT, everything, run_module, tree
+from cli_tools import BACKAPP, TIMEOUT, children, end, everything, run_module, tree
 from s3_tools import BucketPlace, FaultProxy, Rule, StorePlace
 from test_s3sync import wrong
 
@@ -182,6 +182,35 @@ def test_on_s3_and_interrupted():
         assert not [key for key in keys if "retired" in key or key.endswith("lock")], keys
         place.fine("restore", place.url, "--to", place.back)
         assert tree(place.back) == wanted
+
+
+def retention_killed(place, proxy, number, when):
+    """A retention whose worker is killed at this request of those that change something."""
+    process = place.start("archive", "retention", "--json", "--keep-last", "1", place.url)
+    rule = proxy.add(Rule("kill", method=["PUT", "DELETE", "POST"], nth=number, when=when,
+                          pid=lambda: next(iter(children(process)), None)))
+    try:
+        process.communicate(timeout=TIMEOUT)
+    finally:
+        end(process)
+    proxy.clear()
+    assert process.returncode == 1 and rule.fired == 1, (number, when, process.returncode)
+
+
+def test_killed_on_s3():
+    """Requests that change something: lock, then marker, index, volumes, marker of each of three."""
+    for number, when in ((2, "after"), (3, "before"), (3, "after"), (4, "before"), (5, "after"), (11, "after")):
+        with BucketPlace() as place, FaultProxy(place.server.plain_endpoint) as proxy:
+            place.environment["AWS_S3_ENDPOINT"] = proxy.endpoint
+            bases = make_rows(place, store={"url": place.url})
+            retention_killed(place, proxy, number, when)
+            place.fine("verify", place.url)
+            lines = map(json.loads, place.good("archive", "list", "--json", place.url).splitlines())
+            for point in [line["point"] for line in lines if not line["unfinished"]]:
+                place.fine("restore", place.url, "--at", point, "--to", place.root / f"back-{point}")
+            retention(place, "--keep-last", "1", store=place.url)
+            keys = sorted(key for key in place.keys(own=True) if key.startswith("home/"))
+            assert keys == sorted(key for base in bases[3:] for key in (f"home/{base}", f"home/{base}.index")), keys
 
 
 def test_wrong_input_is_refused():
