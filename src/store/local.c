@@ -20,7 +20,8 @@ gboolean local_failed(const LocalStore *self, int errnum, const char *what, cons
     return error_set_errno(error, errnum, "cannot %s %s in %s", what, shown, self->directory);
 }
 
-gboolean local_write_body(LocalStore *self, int fd, const char *key, const StoreBody *body, char **etag, GError **error)
+gboolean local_write_body(LocalStore *self, int fd, guint64 at, const char *key, const StoreBody *body, char **etag,
+                          GError **error)
 {
     g_autoptr(Hash) hash = hash_new();
     g_autofree guint8 *buffer = body->read ? g_malloc(STORE_PIECE_BYTES) : NULL;
@@ -30,7 +31,7 @@ gboolean local_write_body(LocalStore *self, int fd, const char *key, const Store
         if (!store_body_piece(body, offset, buffer, &data, &length, error))
             return FALSE;
         hash_update(hash, data, length);
-        if (!io_write_at(fd, data, length, offset))
+        if (!io_write_at(fd, data, length, at + offset))
             return local_failed(self, errno, "write", key, error);
     }
     guint8 sum[HASH_BYTES];
@@ -51,7 +52,7 @@ static gboolean local_put(Store *store, const char *key, const StoreBody *body, 
     g_auto(LocalFacts) facts = {0};
     local_facts_set(&facts, how);
     if (!local_prepare(self, error) || !local_temp_open(self, &temp, error) ||
-        !local_write_body(self, temp.fd, key, body, &facts.etag, error) ||
+        !local_write_body(self, temp.fd, 0, key, body, &facts.etag, error) ||
         !local_commit(self, key, &temp, &facts, how->if_absent, error))
         return FALSE;
     result->etag = g_steal_pointer(&facts.etag);

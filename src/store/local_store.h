@@ -123,8 +123,8 @@ int local_open(LocalStore *self, const char *key, struct stat *st, GError **erro
 /* An error that names the store's directory and key. Returns FALSE. */
 gboolean local_failed(const LocalStore *self, int errnum, const char *what, const char *key, GError **error);
 
-/* Writes a body to an empty file and hashes it; *etag is the hash in hexadecimal digits. */
-gboolean local_write_body(LocalStore *self, int fd, const char *key, const StoreBody *body, char **etag,
+/* Writes a body to a file from `at` on and hashes it; *etag is the hash in hexadecimal digits. */
+gboolean local_write_body(LocalStore *self, int fd, guint64 at, const char *key, const StoreBody *body, char **etag,
                           GError **error);
 
 /* Copies `length` bytes from `offset` of one file behind what `to_fd` holds up to *at, without moving them through this

@@ -2,7 +2,7 @@
 #include "crypto/digest.h"
 #include "fs/atomic.h"
 #include "fs/remove.h"
-#include "store/local_store.h"
+#include "store/local_slots.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,16 +11,15 @@
 #include <unistd.h>
 
 /*
- * An upload is a directory uploads/ID with a file "upload" (its key and facts) and, for each part, one file named
- * NUMBER-ETAG. A part that is sent again has two for a moment.
+ * An upload is a directory uploads/ID with a file "upload" (its key and facts), mostly a file of slots, and, for each
+ * part, one file named NUMBER-ETAG@LENGTH (its bytes lie in its slot) or NUMBER-ETAG (which has them itself). A part that
+ * is sent again has two for a moment.
  */
 
-#define VERSION    "backapp-upload 1"
-#define INFO       "upload"
-#define INFO_MAX   (16 * 1024)
-#define ID_BYTES   16
-#define PART_NAME  80
-#define NUMBER_MAX 99999
+#define VERSION  "backapp-upload 1"
+#define INFO     "upload"
+#define INFO_MAX (16 * 1024)
+#define ID_BYTES 16
 
 /* What the file "upload" says. */
 typedef struct {
@@ -124,15 +123,33 @@ char *local_begin(Store *store, const char *key, const StorePut *how, GError **e
     return write_upload(self, id, key, text, error) ? g_steal_pointer(&id) : NULL;
 }
 
-/* The number and ETag that a part's file name says. */
-static gboolean parse_part(const char *name, guint *number, const char **etag)
+/* Where a part is written: its slot, or a file of its own. */
+typedef struct {
+    guint number;
+    LocalSlots slots;
+    LocalTemp temp;
+    int fd; /* of one of both */
+    guint64 at;
+} Place;
+
+static void place_clear(Place *place)
 {
-    char *end = NULL;
-    guint64 value = g_ascii_isdigit(name[0]) ? g_ascii_strtoull(name, &end, 10) : 0;
-    if (value < 1 || value > NUMBER_MAX || *end != '-')
+    local_slots_clear(&place->slots);
+    local_temp_clear(&place->temp);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Place, place_clear)
+
+static gboolean open_place(LocalStore *self, const Upload *upload, guint number, guint64 length, Place *place,
+                           GError **error)
+{
+    place->number = number;
+    place->temp.fd = -1;
+    if (!local_slots_take(self, upload->fd, number, length, &place->slots, error))
         return FALSE;
-    *number = (guint)value;
-    *etag = end + 1;
+    if (place->slots.fd < 0 && !local_temp_open(self, &place->temp, error))
+        return FALSE;
+    place->fd = place->slots.fd >= 0 ? place->slots.fd : place->temp.fd;
+    place->at = place->slots.fd >= 0 ? place->slots.offset : 0;
     return TRUE;
 }
 
@@ -143,18 +160,18 @@ static void drop_others(int upload_fd, guint number, const char *kept)
     if (!dir_names_read(upload_fd, &names, NULL, NULL))
         return;
     for (guint i = 0; i < dir_names_count(&names); i++) {
-        guint other = 0;
-        const char *etag = NULL, *name = dir_names_get(&names, i);
-        if (parse_part(name, &other, &etag) && other == number && strcmp(name, kept) != 0)
+        LocalPart other;
+        const char *name = dir_names_get(&names, i);
+        if (local_part_parse(name, &other) && other.number == number && strcmp(name, kept) != 0)
             (void)unlinkat(upload_fd, name, 0);
     }
 }
 
 /* Makes a complete temporary file a part. */
-static gboolean commit_part(LocalStore *self, const Upload *upload, const char *id, guint number, LocalTemp *temp,
+static gboolean commit_file(LocalStore *self, const Upload *upload, const char *id, guint number, LocalTemp *temp,
                             const char *etag, GError **error)
 {
-    char name[PART_NAME];
+    char name[LOCAL_PART_NAME];
     (void)snprintf(name, sizeof name, "%05u-%s", number, etag);
     if (fsync(temp->fd) != 0)
         return local_failed(self, errno, "make a part durable of", upload->key, error);
@@ -167,17 +184,33 @@ static gboolean commit_part(LocalStore *self, const Upload *upload, const char *
     return dir_sync(upload->fd, self->directory, error);
 }
 
+/* What was written becomes the part. */
+static gboolean commit_part(LocalStore *self, const Upload *upload, const char *id, Place *place, guint64 length,
+                            const char *etag, GError **error)
+{
+    if (place->slots.fd < 0)
+        return commit_file(self, upload, id, place->number, &place->temp, etag, error);
+    g_autoptr(GError) local = NULL;
+    if (local_slots_commit(self, &place->slots, place->number, length, etag, &local))
+        return TRUE;
+    if (error_is(local, BACKAPP_ERROR_NOT_FOUND))
+        return store_no_upload(upload->key, id, error);
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
 gboolean local_part(Store *store, const char *key, const char *id, guint number, const StoreBody *body, char **etag,
                     GError **error)
 {
     LocalStore *self = (LocalStore *)store;
     store_tally_request(&self->tally, STORE_REQUEST_PUT);
     g_auto(Upload) upload = {.fd = -1};
-    g_auto(LocalTemp) temp = {.fd = -1};
+    g_auto(Place) place = {.slots.fd = -1, .temp.fd = -1};
     g_autofree char *made = NULL;
     if (!local_prepare(self, error) || !open_upload(self, key, id, &upload, error) ||
-        !local_temp_open(self, &temp, error) || !local_write_body(self, temp.fd, key, body, &made, error) ||
-        !commit_part(self, &upload, id, number, &temp, made, error))
+        !open_place(self, &upload, number, body->length, &place, error) ||
+        !local_write_body(self, place.fd, place.at, key, body, &made, error) ||
+        !commit_part(self, &upload, id, &place, body->length, made, error))
         return FALSE;
     *etag = g_steal_pointer(&made);
     return TRUE;
@@ -190,7 +223,7 @@ gboolean local_copy_part(Store *store, const char *key, const char *id, guint nu
     store_tally_request(&self->tally, STORE_REQUEST_COPY);
     struct stat st;
     g_auto(Upload) upload = {.fd = -1};
-    g_auto(LocalTemp) temp = {.fd = -1};
+    g_auto(Place) place = {.slots.fd = -1, .temp.fd = -1};
     g_auto(LocalFacts) facts = {0};
     if (!local_prepare(self, error) || !open_upload(self, key, id, &upload, error))
         return FALSE;
@@ -199,45 +232,122 @@ gboolean local_copy_part(Store *store, const char *key, const char *id, guint nu
         return FALSE;
     if (offset > (guint64)st.st_size || length > (guint64)st.st_size - offset)
         return error_set(error, BACKAPP_ERROR_INVALID, "the part that is to be copied ends behind the object");
-    guint64 at = 0;
-    if (!local_temp_open(self, &temp, error) ||
-        !local_copy_range(self, fd, offset, length, temp.fd, &at, source->key, error))
+    if (!open_place(self, &upload, number, length, &place, error) ||
+        !local_copy_range(self, fd, offset, length, place.fd, &place.at, source->key, error))
         return FALSE;
     /* Names the bytes without reading them. */
     g_autofree char *text = g_strdup_printf("%s %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, facts.etag, offset, length);
     g_autofree char *made = digest_sha256_hex(text, strlen(text));
-    if (!commit_part(self, &upload, id, number, &temp, made, error))
+    if (!commit_part(self, &upload, id, &place, length, made, error))
         return FALSE;
     *etag = g_steal_pointer(&made);
     return TRUE;
 }
 
-static gboolean is_hex_sum(const char *etag)
+/* --- completing --- */
+
+/* The file of a part as it is to be: of its own, or the one that says that it lies in its slot. *placed tells which. */
+static gboolean find_part(const DirNames *names, const StorePart *wanted, LocalPart *found)
 {
-    guint8 sum[HASH_BYTES];
-    return digest_parse_hex(etag, sum, sizeof sum);
+    /* Names are sorted: those of one number follow each other. */
+    guint low = 0, high = dir_names_count(names);
+    char first[16];
+    (void)snprintf(first, sizeof first, "%05u-", wanted->number);
+    while (low < high) {
+        guint middle = low + (high - low) / 2;
+        if (strcmp(dir_names_get(names, middle), first) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < dir_names_count(names) && g_str_has_prefix(dir_names_get(names, low), first); low++)
+        if (local_part_parse(dir_names_get(names, low), found) && strcmp(found->etag, wanted->etag) == 0)
+            return TRUE;
+    return FALSE;
+}
+
+/* Finds all parts (of LocalPart). NULL with CONFLICT if one is not there. */
+static GArray *find_parts(const Upload *upload, const StorePart *parts, guint count, GError **error)
+{
+    g_auto(DirNames) names = {0};
+    if (!dir_names_read(upload->fd, &names, NULL, error))
+        return NULL;
+    g_autoptr(GArray) found = g_array_sized_new(FALSE, FALSE, sizeof(LocalPart), count);
+    for (guint i = 0; i < count; i++) {
+        LocalPart part;
+        if (!find_part(&names, &parts[i], &part)) {
+            error_set(error, BACKAPP_ERROR_CONFLICT, "part %u of the upload of %s is missing or another one",
+                      parts[i].number, upload->key);
+            return NULL;
+        }
+        g_array_append_val(found, part);
+    }
+    return g_steal_pointer(&found);
+}
+
+/* TRUE if the file of slots is the object as it is; nobody else writes to it then. */
+static gboolean is_whole(LocalSlots *slots, const GArray *parts)
+{
+    guint64 size = 0;
+    for (guint i = 0; i < parts->len; i++) {
+        const LocalPart *part = &g_array_index(parts, LocalPart, i);
+        if (!part->placed || part->number != i + 1 || (part->size != slots->size && i + 1 < parts->len))
+            return FALSE;
+        size += part->size;
+    }
+    return local_slots_take_all(slots, size);
+}
+
+/* Puts one part behind the others. */
+static gboolean join_part(LocalStore *self, const Upload *upload, const LocalSlots *slots, const LocalPart *part,
+                          int to_fd, guint64 *at, GError **error)
+{
+    if (part->placed && slots->fd >= 0)
+        return local_copy_range(self, slots->fd, (part->number - 1) * slots->size, part->size, to_fd, at, upload->key,
+                                error);
+    char name[LOCAL_PART_NAME];
+    struct stat st;
+    (void)snprintf(name, sizeof name, "%05u-%s", part->number, part->etag);
+    g_auto(AutoFd) fd = part->placed ? -1 : openat(upload->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(error, BACKAPP_ERROR_CONFLICT, "part %u of the upload of %s is missing", part->number,
+                         upload->key);
+    if (fstat(fd, &st) != 0)
+        return local_failed(self, errno, "join the parts of", upload->key, error);
+    return local_copy_range(self, fd, 0, (guint64)st.st_size, to_fd, at, upload->key, error);
 }
 
 /* Puts the parts behind each other. */
-static gboolean join(LocalStore *self, const Upload *upload, const StorePart *parts, guint count, int to_fd,
+static gboolean join(LocalStore *self, const Upload *upload, const LocalSlots *slots, const GArray *parts, int to_fd,
                      GError **error)
 {
     guint64 at = 0;
-    for (guint i = 0; i < count; i++) {
-        char name[PART_NAME];
-        struct stat st;
-        (void)snprintf(name, sizeof name, "%05u-%s", parts[i].number, parts[i].etag);
-        g_auto(AutoFd) fd =
-            is_hex_sum(parts[i].etag) ? openat(upload->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
-        if (fd < 0)
-            return error_set(error, BACKAPP_ERROR_CONFLICT, "part %u of the upload of %s is missing or another one",
-                             parts[i].number, upload->key);
-        if (fstat(fd, &st) != 0)
-            return local_failed(self, errno, "join the parts of", upload->key, error);
-        if (!local_copy_range(self, fd, 0, (guint64)st.st_size, to_fd, &at, upload->key, error))
+    for (guint i = 0; i < parts->len; i++)
+        if (!join_part(self, upload, slots, &g_array_index(parts, LocalPart, i), to_fd, &at, error))
             return FALSE;
-    }
     return TRUE;
+}
+
+/* The file of slots becomes the object. If that fails it stays what it was. */
+static gboolean commit_slots(LocalStore *self, const char *key, const Upload *upload, LocalSlots *slots,
+                             gboolean if_absent, GError **error)
+{
+    LocalTemp file = {.directory_fd = upload->fd, .fd = slots->fd};
+    (void)g_strlcpy(file.name, slots->name, sizeof file.name);
+    return local_commit(self, key, &file, &upload->facts, if_absent, error);
+}
+
+static gboolean commit_parts(LocalStore *self, const char *key, const Upload *upload, const GArray *parts,
+                             gboolean if_absent, GError **error)
+{
+    g_auto(LocalSlots) slots = {.fd = -1};
+    if (!local_slots_open(upload->fd, &slots, error))
+        return FALSE;
+    if (is_whole(&slots, parts))
+        return commit_slots(self, key, upload, &slots, if_absent, error);
+    g_auto(LocalTemp) temp = {.fd = -1};
+    return local_temp_open(self, &temp, error) && join(self, upload, &slots, parts, temp.fd, error) &&
+           local_commit(self, key, &temp, &upload->facts, if_absent, error);
 }
 
 gboolean local_complete(Store *store, const char *key, const char *id, const StorePart *parts, guint count,
@@ -246,12 +356,13 @@ gboolean local_complete(Store *store, const char *key, const char *id, const Sto
     LocalStore *self = (LocalStore *)store;
     store_tally_request(&self->tally, STORE_REQUEST_PUT);
     g_auto(Upload) upload = {.fd = -1};
-    g_auto(LocalTemp) temp = {.fd = -1};
-    if (!local_prepare(self, error) || !open_upload(self, key, id, &upload, error) ||
-        !local_temp_open(self, &temp, error) || !join(self, &upload, parts, count, temp.fd, error))
+    if (!local_prepare(self, error) || !open_upload(self, key, id, &upload, error))
+        return FALSE;
+    g_autoptr(GArray) found = find_parts(&upload, parts, count, error);
+    if (!found)
         return FALSE;
     upload.facts.etag = store_parts_etag(parts, count);
-    if (!local_commit(self, key, &temp, &upload.facts, how->if_absent, error))
+    if (!commit_parts(self, key, &upload, found, how->if_absent, error))
         return FALSE;
     result->etag = g_strdup(upload.facts.etag);
     /* The object is there; parts that stay only cost space until they are aborted. */
@@ -298,31 +409,44 @@ GPtrArray *local_list_uploads(Store *store, const char *prefix, GError **error)
     return g_steal_pointer(&uploads);
 }
 
+/* The size of a part; FALSE if its bytes are not there. */
+static gboolean measure(int upload_fd, const char *name, const LocalSlots *slots, LocalPart *part, struct stat *st)
+{
+    if (fstatat(upload_fd, name, st, AT_SYMLINK_NOFOLLOW) != 0)
+        return FALSE;
+    if (part->placed)
+        return slots->fd >= 0;
+    part->size = (guint64)st->st_size;
+    return TRUE;
+}
+
 GArray *local_list_parts(Store *store, const char *key, const char *id, GError **error)
 {
     LocalStore *self = (LocalStore *)store;
     store_tally_request(&self->tally, STORE_REQUEST_LIST);
     g_auto(Upload) upload = {.fd = -1};
+    g_auto(LocalSlots) slots = {.fd = -1};
     g_auto(DirNames) names = {0};
-    if (!open_upload(self, key, id, &upload, error) || !dir_names_read(upload.fd, &names, NULL, error))
+    if (!open_upload(self, key, id, &upload, error) || !local_slots_open(upload.fd, &slots, error) ||
+        !dir_names_read(upload.fd, &names, NULL, error))
         return NULL;
     g_autoptr(GArray) parts = store_parts_new();
     struct timespec newest = {0};
     for (guint i = 0; i < dir_names_count(&names); i++) {
         struct stat st;
-        guint number = 0;
-        const char *etag = NULL, *name = dir_names_get(&names, i);
-        if (!parse_part(name, &number, &etag) || fstatat(upload.fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        LocalPart found;
+        const char *name = dir_names_get(&names, i);
+        if (!local_part_parse(name, &found) || !measure(upload.fd, name, &slots, &found, &st))
             continue;
         StorePart *last = parts->len > 0 ? &g_array_index(parts, StorePart, parts->len - 1) : NULL;
-        if (last && last->number == number) {
+        if (last && last->number == found.number) {
             gboolean later = st.st_mtim.tv_sec != newest.tv_sec ? st.st_mtim.tv_sec > newest.tv_sec
                                                                 : st.st_mtim.tv_nsec > newest.tv_nsec;
             if (!later)
                 continue;
             g_array_set_size(parts, parts->len - 1);
         }
-        StorePart part = {.number = number, .etag = g_strdup(etag), .size = (guint64)st.st_size};
+        StorePart part = {.number = found.number, .etag = g_strdup(found.etag), .size = found.size};
         newest = st.st_mtim;
         g_array_append_val(parts, part);
     }
