@@ -2,7 +2,7 @@
  * The sidecar, .backapp/sidecar: what the destination's file system cannot hold of the mirror's entries (owners, modes,
  * exact times, links, attributes), one record an entry, in the order in which a mirror is walked. Written as sidecar.new,
  * which the replay of a committed run renames; read as a stream with a checksum for each block (docs/formats/mirror.md).
- * sidecar_merge.h brings it up to date; no restore reads it yet. A reader or writer belongs to one thread.
+ * sidecar_merge.h brings it up to date; engine/restore reads it by itself. A reader or writer belongs to one thread.
  */
 #pragma once
 

@@ -17,8 +17,8 @@ typedef struct {
     struct archive *archive;
     struct archive_entry *entry;
     guint8 *piece;
-    locale_t utf8; /* the library looks at the locale to know that names are UTF-8; 0: there is none */
-    GError *error; /* what writing said */
+    locale_t utf8, bytes; /* the library looks at the locale to know whether a name is UTF-8; 0: there is none */
+    GError *error;        /* what writing said */
 } ZipWriter;
 
 static la_ssize_t write_out(struct archive *archive, void *user_data, const void *data, size_t length)
@@ -80,7 +80,8 @@ static gboolean zip_put(ExportWriter *writer, const S3Entry *entry, int fd, GErr
         return error_set(error, BACKAPP_ERROR_INVALID, "a zip cannot hold a %s", meta_kind(mode));
     if (*entry->path == '\0')
         return TRUE;
-    locale_t before = self->utf8 ? uselocale(self->utf8) : (locale_t)0;
+    locale_t wanted = g_utf8_validate(entry->path, -1, NULL) ? self->utf8 : self->bytes;
+    locale_t before = wanted ? uselocale(wanted) : (locale_t)0;
     gboolean fine = put_entry(self, entry, fd, error);
     if (before)
         (void)uselocale(before);
@@ -102,6 +103,8 @@ static void zip_free(ExportWriter *writer)
     archive_entry_free(self->entry);
     if (self->utf8)
         freelocale(self->utf8);
+    if (self->bytes)
+        freelocale(self->bytes);
     g_clear_error(&self->error);
     g_free(self->piece);
     g_free(self);
@@ -116,6 +119,7 @@ ExportWriter *export_zip_new(int fd, GError **error)
     self->entry = archive_entry_new();
     self->piece = g_malloc(PIECE_BYTES);
     self->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    self->bytes = newlocale(LC_CTYPE_MASK, "C", (locale_t)0);
     locale_t before = self->utf8 ? uselocale(self->utf8) : (locale_t)0;
     gboolean fine = self->archive && self->entry && archive_write_set_format_zip(self->archive) == ARCHIVE_OK &&
                     archive_write_set_bytes_in_last_block(self->archive, 1) == ARCHIVE_OK &&

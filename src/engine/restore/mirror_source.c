@@ -29,6 +29,7 @@ typedef struct {
     RestoreSourceOptions options;
     int root_fd;
     Spool *spool;
+    guint64 granularity_ns; /* of the times of its files */
     SpoolReader *reader;
     GByteArray *arena;
     gboolean pending; /* seek found an entry that next has still to tell */
@@ -194,10 +195,6 @@ static void tell_limits(const MirrorSource *self, gboolean is_version, gboolean 
                       "'backapp mirror --recover' completes it");
     else if (is_there(self->root_fd, OWN "/lock"))
         note(options, "a run is at work on this mirror, or was interrupted: what it changes may be restored in part");
-    if (is_there(self->root_fd, OWN "/sidecar"))
-        note(options,
-             "the file system of this mirror cannot hold all of a file's metadata: what it lacks (owners, modes, "
-             "symbolic links) lies in the mirror's sidecar and is not restored");
     if (too_old)
         note(options, "older versions than this one were not kept: the state may be one of a later time");
     if (is_version)
@@ -277,7 +274,8 @@ static int open_content(const MirrorSource *self, const S3Entry *entry, FileMeta
     }
     if (!meta_read(fd, "", meta, error))
         return -1;
-    if (!S_ISREG(meta->mode) || meta->size != entry->meta.size || !meta_same_mtime(meta, &entry->meta, 1)) {
+    if (!S_ISREG(meta->mode) || meta->size != entry->meta.size ||
+        !meta_same_mtime(meta, &entry->meta, self->granularity_ns)) {
         (void)error_set(error, BACKAPP_ERROR_NOT_FOUND, "it was replaced in the mirror since the restore began");
         return -1;
     }
@@ -373,6 +371,7 @@ RestoreSource *mirror_source_open(const RestoreSourceOptions *options, GError **
                                    .files = chosen->files,
                                    .bytes = chosen->bytes,
                                    .known = chosen->known};
-    self->spool = mirror_state_merge(self->root_fd, layers, options, &source->point.partial, error);
+    self->spool =
+        mirror_state_merge(self->root_fd, layers, options, &source->point.partial, &self->granularity_ns, error);
     return self->spool ? g_steal_pointer(&source) : NULL;
 }

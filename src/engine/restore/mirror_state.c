@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "engine/archive/sort.h"
+#include "engine/restore/mirror_sidecar.h"
 #include "engine/source/scan.h"
 #include "fs/dir.h"
 
@@ -119,6 +120,45 @@ static gboolean scan_layer(Sorter *sorter, int root_fd, const GArray *layers, gu
     return scan_below(&scan, root_fd, options, partial, error);
 }
 
+typedef struct {
+    Sorter *sorter;
+    guint number; /* of the records: behind the layers */
+    GByteArray *record;
+} SidecarScan;
+
+static gboolean put_sidecar(const S3Entry *found, gboolean unsure, gpointer user_data, GError **error)
+{
+    SidecarScan *scan = user_data;
+    if (unsure)
+        return TRUE;
+    g_byte_array_set_size(scan->record, 0);
+    g_byte_array_append(scan->record, (const guint8 *)found->path, (guint)strlen(found->path) + 1);
+    bytes_put_varint(scan->record, scan->number);
+    entry_encode(found, "", scan->record);
+    return sorter_put(scan->sorter, scan->record->data, scan->record->len, error);
+}
+
+/* A damaged sidecar costs the metadata that is only there. */
+static gboolean read_sidecar(Sorter *sorter, int root_fd, guint number, const RestoreSourceOptions *options,
+                             gboolean *partial, guint64 *granularity_ns, GError **error)
+{
+    g_autoptr(GByteArray) record = g_byte_array_new();
+    SidecarScan scan = {sorter, number, record};
+    g_autoptr(GError) local = NULL;
+    if (mirror_sidecar_read(root_fd, put_sidecar, &scan, granularity_ns, &local))
+        return TRUE;
+    if (!error_is(local, BACKAPP_ERROR_CORRUPT)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    *partial = TRUE;
+    if (options->sink) {
+        g_autofree char *text = g_strdup_printf("%s: metadata that only it has cannot be restored", local->message);
+        options->sink->warning(options->sink, "metadata", NULL, text);
+    }
+    return TRUE;
+}
+
 /* ---- merging ---- */
 
 /* Below a path what layers behind this one have does not count: something that is no folder was there. */
@@ -139,7 +179,9 @@ typedef struct {
     GByteArray *winner;  /* the record that tells of the path at hand; empty: there is none yet */
     gboolean leads_only; /* it is a folder that may only lead to what was kept */
     guint cut;           /* G_MAXUINT: folders in all layers */
-    GByteArray *arena, *record;
+    guint winner_layer;
+    guint64 granularity_ns;
+    GByteArray *arena, *record, *other_arena;
 } Merger;
 
 typedef struct {
@@ -161,6 +203,7 @@ static void merger_clear(Merger *merger)
     g_clear_pointer(&merger->winner, g_byte_array_unref);
     g_clear_pointer(&merger->arena, g_byte_array_unref);
     g_clear_pointer(&merger->record, g_byte_array_unref);
+    g_clear_pointer(&merger->other_arena, g_byte_array_unref);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Merger, merger_clear)
 
@@ -209,7 +252,8 @@ static gboolean flush(Merger *merger, GError **error)
         return TRUE;
     if (!read_record(merger->winner->data, merger->winner->len, merger->arena, &layer, &entry, error))
         return FALSE;
-    entry.link = first_name(merger, &entry);
+    const char *first = first_name(merger, &entry);
+    entry.link = first ? first : entry.link;
     g_byte_array_set_size(merger->record, 0);
     entry_encode(&entry, "", merger->record);
     if (merger->cut != G_MAXUINT) {
@@ -242,6 +286,47 @@ static gboolean same_path(const Merger *merger, const char *path)
     return merger->winner->len > 0 && strcmp((const char *)merger->winner->data, path) == 0;
 }
 
+static void set_winner(Merger *merger, guint layer, const guint8 *data, gsize length)
+{
+    g_byte_array_set_size(merger->winner, 0);
+    g_byte_array_append(merger->winner, data, (guint)length);
+    merger->winner_layer = layer;
+}
+
+/* What the sidecar says of the path at hand: all of something that cannot exist there, else the metadata of what does, if
+ * that is still what the record was made of. */
+static gboolean take_sidecar(Merger *merger, guint present, const S3Entry *side, const guint8 *data, gsize length,
+                             GError **error)
+{
+    guint32 type = side->meta.mode & S_IFMT;
+    if (merger->winner->len == 0) {
+        if (type != S_IFREG && type != S_IFDIR && last_layer(merger, side->path) >= present)
+            set_winner(merger, present, data, length);
+        return TRUE;
+    }
+    guint layer;
+    S3Entry entry;
+    if (merger->winner_layer != present)
+        return TRUE;
+    if (!read_record(merger->winner->data, merger->winner->len, merger->other_arena, &layer, &entry, error))
+        return FALSE;
+    gboolean same = type == S_IFDIR || (type == S_IFREG && side->meta.size == entry.meta.size &&
+                                        meta_same_mtime(&side->meta, &entry.meta, merger->granularity_ns));
+    if ((entry.meta.mode & S_IFMT) != type || !same)
+        return TRUE;
+    S3Entry whole = *side;
+    whole.key = entry.key;
+    whole.meta.ino = entry.meta.ino;
+    whole.meta.dev = entry.meta.dev;
+    whole.meta.nlink = entry.meta.nlink;
+    g_byte_array_set_size(merger->record, 0);
+    g_byte_array_append(merger->record, (const guint8 *)side->path, (guint)strlen(side->path) + 1);
+    bytes_put_varint(merger->record, present);
+    entry_encode(&whole, "", merger->record);
+    set_winner(merger, present, merger->record->data, merger->record->len);
+    return TRUE;
+}
+
 static gboolean take_record(Merger *merger, const GArray *layers, const guint8 *data, gsize length, GError **error)
 {
     const char *path = (const char *)data;
@@ -251,11 +336,11 @@ static gboolean take_record(Merger *merger, const GArray *layers, const guint8 *
     S3Entry entry;
     if (!read_record(data, length, merger->arena, &layer, &entry, error))
         return FALSE;
-    if (layer >= layers->len)
-        return error_set(error, BACKAPP_ERROR_INTERNAL, "the list of a mirror is damaged");
     gboolean first = merger->winner->len == 0;
     if (first)
         merger->cut = G_MAXUINT;
+    if (layer >= layers->len)
+        return take_sidecar(merger, layers->len - 1, &entry, data, length, error);
     if (layer > MIN(last_layer(merger, path), merger->cut))
         return TRUE;
     gboolean is_dir = S_ISDIR(entry.meta.mode);
@@ -266,20 +351,21 @@ static gboolean take_record(Merger *merger, const GArray *layers, const guint8 *
     /* Of a folder that leads only, another layer may know what it really is. */
     merger->leads_only =
         is_dir && (entry.meta.mode & ALLPERMS) == LEADING_MODE && !g_array_index(layers, MirrorLayer, layer).present;
-    g_byte_array_set_size(merger->winner, 0);
-    g_byte_array_append(merger->winner, data, (guint)length);
+    set_winner(merger, layer, data, length);
     return TRUE;
 }
 
-static gboolean merge(Sorter *sorter, Spool *spool, const GArray *layers, const CancelFlag *cancel, GError **error)
+static gboolean merge(Sorter *sorter, Spool *spool, const GArray *layers, guint64 granularity_ns,
+                      const CancelFlag *cancel, GError **error)
 {
-    g_auto(Merger) merger = {.spool = spool, .cut = G_MAXUINT};
+    g_auto(Merger) merger = {.spool = spool, .cut = G_MAXUINT, .granularity_ns = granularity_ns};
     merger.cuts = g_array_new(FALSE, TRUE, sizeof(Cut));
     g_array_set_clear_func(merger.cuts, clear_cut);
     merger.firsts = g_hash_table_new_full(inode_key_hash, inode_key_equal, free_first, NULL);
     merger.winner = g_byte_array_new();
     merger.arena = g_byte_array_new();
     merger.record = g_byte_array_new();
+    merger.other_arena = g_byte_array_new();
     const guint8 *data;
     gsize length;
     int more = 0;
@@ -290,7 +376,7 @@ static gboolean merge(Sorter *sorter, Spool *spool, const GArray *layers, const 
 }
 
 Spool *mirror_state_merge(int root_fd, const GArray *layers, const RestoreSourceOptions *options, gboolean *partial,
-                          GError **error)
+                          guint64 *granularity_ns, GError **error)
 {
     g_autoptr(Sorter) sorter = sorter_new(compare_records, 0);
     g_autoptr(Spool) spool = spool_new(-1, error);
@@ -300,7 +386,8 @@ Spool *mirror_state_merge(int root_fd, const GArray *layers, const RestoreSource
     for (guint i = 0; i < layers->len; i++)
         if (!scan_layer(sorter, root_fd, layers, i, options, partial, error))
             return NULL;
-    if (!sorter_finish(sorter, error) || !merge(sorter, spool, layers, options->cancel, error) ||
+    if (!read_sidecar(sorter, root_fd, layers->len, options, partial, granularity_ns, error) ||
+        !sorter_finish(sorter, error) || !merge(sorter, spool, layers, *granularity_ns, options->cancel, error) ||
         !spool_finish(spool, error))
         return NULL;
     return g_steal_pointer(&spool);

@@ -13,8 +13,8 @@ typedef struct {
     gboolean present; /* what is there now, not a kept version */
 } MirrorLayer;
 
-/* Merges the layers, the oldest first, the present one last, into a spool of entries (entry_encode with ""), a directory
+/* Merges the layers, and what the sidecar has of the present one: the oldest first, the present one last, into a spool of entries (entry_encode with ""), a directory
  * right before all below it. The key of an entry is where its content lies, below the mirror's root. *partial is TRUE if
- * something could not be read, which is a warning. */
+ * something could not be read, which is a warning. *granularity_ns: how exactly the times of the files there are kept. */
 Spool *mirror_state_merge(int root_fd, const GArray *layers, const RestoreSourceOptions *options, gboolean *partial,
-                          GError **error);
+                          guint64 *granularity_ns, GError **error);
