@@ -78,12 +78,12 @@ static gboolean check_options(const OptionArgs *args, Kind kind, GError **error)
     return TRUE;
 }
 
-/* Makes of a spec whose store is DEST the job for what it is. */
-static void settle(JobSpec *spec, const char *place, Kind kind)
+/* Makes of a spec whose store is DEST the job for what it is. FALSE with INVALID. */
+static gboolean settle(JobSpec *spec, const char *place, Kind kind, GError **error)
 {
     JobOptions *job = &spec->options;
+    spec->type = kind == ARCHIVES ? JOB_ARCHIVE_VERIFY : JOB_VERIFY;
     if (kind == ARCHIVES) {
-        spec->type = JOB_ARCHIVE_VERIFY;
         job->archive.at = g_steal_pointer(&job->restore.at);
         job->archive.full = job->archive.full || job->s3.read_back;
     } else if (kind == SYNCED) {
@@ -93,6 +93,8 @@ static void settle(JobSpec *spec, const char *place, Kind kind)
         JobDestination entry = {.path = mirror_options_absolute(place)};
         g_array_append_val(spec->destinations, entry);
     }
+    /* What is there already stays; the folder for catalogues is made now. */
+    return (kind != SYNCED || store_args_complete(spec, error)) && job_spec_validate(spec, error);
 }
 
 /* The command line as a job that reads the store DEST, with its keys if it may be one. *asks: it has to be found out what
@@ -107,7 +109,8 @@ static JobSpec *build(const OptionArgs *args, Kind *kind, gboolean *asks, GError
     g_autofree char *directory = store_args_is_url(place) ? NULL : mirror_options_absolute(place);
     /* A mirror says that it is one; anything else may be a store. */
     gboolean marked = directory && has(directory, ".backapp-destination");
-    g_autoptr(JobSpec) spec = job_spec_new(JOB_VERIFY);
+    /* Until it is known what it is: a job of this type needs no folder for catalogues, so none is made. */
+    g_autoptr(JobSpec) spec = job_spec_new(JOB_ARCHIVE_VERIFY);
     spec->run_id = g_uuid_string_random();
     store_args_set_source(spec, place);
     if (!job_options_apply(spec, args, error))
@@ -134,8 +137,7 @@ static int run(const Command *command, const OptionArgs *args)
         return archive_look_end(FALSE, error);
     if (!check_options(args, kind, &error))
         return command_usage_error(command, error);
-    settle(spec, g_ptr_array_index(args->operands, 0), kind);
-    if (!job_spec_validate(spec, &error))
+    if (!settle(spec, g_ptr_array_index(args->operands, 0), kind, &error))
         return command_usage_error(command, error);
     g_auto(RunOutcome) outcome = {0};
     return run_job(spec, options_has(args, OPT_JSON), &outcome);
