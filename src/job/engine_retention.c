@@ -9,10 +9,13 @@
 
 G_STATIC_ASSERT(JOB_KEEP_ALL == RETENTION_ALL);
 
-static gboolean fill_options(const JobSpec *spec, RetireOptions *options, GError **error)
+static gboolean fill_options(const JobSpec *spec, GTimeZone *zone, RetireOptions *options, GError **error)
 {
     const JobRetentionOptions *given = &spec->options.retention;
-    *options = (RetireOptions){.rules = {.count = given->count,
+    if (!zone)
+        return error_set(error, BACKAPP_ERROR_INVALID, "options.retention.timezone: there is no such zone");
+    *options = (RetireOptions){.zone = zone,
+                               .rules = {.count = given->count,
                                          .days = given->days,
                                          .last = given->last,
                                          .hourly = given->hourly,
@@ -26,9 +29,7 @@ static gboolean fill_options(const JobSpec *spec, RetireOptions *options, GError
         g_prefix_error(error, "options.retention.keepWithin: ");
         return FALSE;
     }
-    options->zone = given->time_zone ? g_time_zone_new_identifier(given->time_zone) : g_time_zone_new_local();
-    return options->zone ||
-           error_set(error, BACKAPP_ERROR_INVALID, "options.retention.timezone: there is no such zone");
+    return TRUE;
 }
 
 static json_t *point_json(const RetirePoint *point)
@@ -85,10 +86,10 @@ Event *engine_run_archive_retention(const JobSpec *spec, Rate *rate, const Cance
     g_auto(EnginePlace) place = {0};
     g_auto(RetireReport) report = {0};
     RetireOptions options;
-    if (!fill_options(spec, &options, &error))
-        return worker_done_failed(error);
-    g_autoptr(GTimeZone) zone = options.zone;
-    if (!engine_place_open(spec, &spec->store, rate, cancel, &place, &error))
+    const char *zone_name = spec->options.retention.time_zone;
+    g_autoptr(GTimeZone) zone = zone_name ? g_time_zone_new_identifier(zone_name) : g_time_zone_new_local();
+    if (!fill_options(spec, zone, &options, &error) ||
+        !engine_place_open(spec, &spec->store, rate, cancel, &place, &error))
         return worker_done_failed(error);
     options.place = place.place;
     options.cancel = cancel;

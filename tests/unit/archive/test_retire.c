@@ -350,11 +350,11 @@ static void test_what_is_needed_stays(void **state)
 static void test_the_only_good_one_stays(void **state)
 {
     Scene *scene = *state;
-    g_autoptr(ArchivePoint) good = make(&scene->place, F("01"), NULL, FALSE, 1);
+    archive_point_free(make(&scene->place, F("01"), NULL, FALSE, 1));
     g_autoptr(ArchivePoint) lossy = make(&scene->place, F("03"), NULL, FALSE, 2);
-    g_autoptr(ArchivePoint) child = make(&scene->place, I("05"), lossy, FALSE, 1);
+    archive_point_free(make(&scene->place, I("05"), lossy, FALSE, 1));
     g_autoptr(ArchivePoint) orphan = point_new(F("02"), NULL, FALSE, 0);
-    g_autoptr(ArchivePoint) broken = make(&scene->place, I("06"), orphan, FALSE, 1);
+    archive_point_free(make(&scene->place, I("06"), orphan, FALSE, 1));
     assert_true(store_delete(scene->store, NAME "/" F("03") ".vol0002", NULL, NULL));
     scene->options.rules = (RetentionRules){.last = 1};
     retire_well(scene);
@@ -367,8 +367,8 @@ static void test_the_order_of_removing(void **state)
 {
     Scene *scene = *state;
     g_autoptr(ArchivePoint) full = make(&scene->place, F("01"), NULL, FALSE, 1);
-    g_autoptr(ArchivePoint) next = make(&scene->place, I("02"), full, FALSE, 1);
-    g_autoptr(ArchivePoint) newest = make(&scene->place, F("10"), NULL, FALSE, 1);
+    archive_point_free(make(&scene->place, I("02"), full, FALSE, 1));
+    archive_point_free(make(&scene->place, F("10"), NULL, FALSE, 1));
     scene->options.rules = (RetentionRules){.days = 11};
     retire_well(scene);
     g_ptr_array_add(scene->mortal.writes, NULL);
@@ -569,8 +569,8 @@ static void test_a_key_is_needed(void **state)
     Scene *scene = *state;
     ArchivePlace with_key = scene->place;
     with_key.content_key = key;
-    g_autoptr(ArchivePoint) old = make(&with_key, F("01") ".aes", NULL, FALSE, 0);
-    g_autoptr(ArchivePoint) new = make(&with_key, F("02") ".aes", NULL, FALSE, 0);
+    archive_point_free(make(&with_key, F("01") ".aes", NULL, FALSE, 0));
+    archive_point_free(make(&with_key, F("02") ".aes", NULL, FALSE, 0));
     scene->options.rules = (RetentionRules){.last = 1};
     g_autoptr(GError) error = NULL;
     assert_false(retire(scene, &error));
