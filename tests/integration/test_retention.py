@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """`backapp archive retention`: what stays, what goes and why; chains, simulation, interruption, locks, several names, S3."""
 
+import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -211,6 +213,25 @@ def test_killed_on_s3():
             retention(place, "--keep-last", "1", store=place.url)
             keys = sorted(key for key in place.keys(own=True) if key.startswith("home/"))
             assert keys == sorted(key for base in bases[3:] for key in (f"home/{base}", f"home/{base}.index")), keys
+
+
+def test_object_lock():
+    """A locked index: the point is skipped and what it builds on stays; nothing of it is hidden by a deletion."""
+    with BucketPlace(lock=True) as place:
+        bases = make_rows(place, store={"url": place.url})
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+        body = f"<Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>".encode()
+        place.client.good("PUT", place.bucket, f"backup/home/{bases[1]}.index", query={"retention": ""}, body=body,
+                          headers={"Content-MD5": base64.b64encode(hashlib.md5(body).digest()).decode()})
+        run = place.json("archive", "retention", place.url, "--keep-last", "1")
+        found = run.summary["retention"]
+        assert run.code == 3 and found["skipped"] == 1 and found["removed"] == 1, run
+        assert states(found)[bases[1]] == "skipped" and states(found)[bases[0]] == "keep", found
+        assert [(w["code"], w["path"]) for w in run.of("warning")] == [("skipped", bases[1])], run
+        place.fine("restore", place.url, "--at", bases[1], "--to", place.back)
+        # What went is gone for good, not only hidden.
+        listed = place.client.good("GET", place.bucket, query={"versions": "", "prefix": f"backup/home/{bases[2]}"}).body
+        assert b"<Key>" not in listed, listed
 
 
 def test_wrong_input_is_refused():
