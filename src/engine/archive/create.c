@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/human.h"
+#include "crypto/tink.h"
 #include "engine/archive/create_write.h"
 #include "engine/archive/resume.h"
 #include "engine/archive/verify.h"
@@ -33,7 +34,8 @@ typedef struct {
     ArchivePoint *point; /* that is being made */
     CreateTotals totals;
     CreatePlan *plan;
-    Resume resume; /* point NULL: nothing is resumed */
+    Resume resume;          /* point NULL: nothing is resumed */
+    guint8 how[HASH_BYTES]; /* as Resume.how */
     gint64 began;
 } Create;
 
@@ -140,6 +142,32 @@ static const ArchiveListed *choose_parent(const Create *create, gint64 now)
     return options->type == ARCHIVE_DIFFERENTIAL ? full : newest(create, 0);
 }
 
+static const ArchiveListed *find_listed(const Create *create, const char *base)
+{
+    for (guint i = 0; i < create->listed->len; i++) {
+        const ArchiveListed *listed = g_ptr_array_index(create->listed, i);
+        if (g_str_equal(listed->base, base))
+            return listed;
+    }
+    return NULL;
+}
+
+/* All volumes of the chain are in the list, as long as they were. */
+static gboolean is_whole(const Create *create, GError **error)
+{
+    for (guint i = 0; i < chain_length(create->run.chain); i++) {
+        const ArchivePoint *point = index_point(chain_index(create->run.chain, i));
+        const ArchiveListed *listed = find_listed(create, point->base);
+        guint64 bytes = 0;
+        for (guint j = 0; j < point->volumes->len; j++)
+            bytes += g_array_index(point->volumes, ArchiveVolume, j).size;
+        if (listed == NULL || listed->volumes != point->volumes->len || listed->stored_bytes != bytes)
+            return error_set(error, BACKAPP_ERROR_CORRUPT, "volumes of %s are missing, or are not as they were",
+                             point->base);
+    }
+    return TRUE;
+}
+
 /* A chain that does not hold asks for a new full archive; what only cannot be read now ends the run. */
 static gboolean open_parent(Create *create, const ArchiveListed *parent, GError **error)
 {
@@ -148,21 +176,23 @@ static gboolean open_parent(Create *create, const ArchiveListed *parent, GError 
     g_autoptr(GError) local = NULL;
     gboolean broken = FALSE;
     create->run.chain = chain_open(&create->options->place, parent->base, create->options->cancel, &broken, &local);
-    if (create->run.chain != NULL && chain_length(create->run.chain) < ARCHIVE_CHAIN_MAX)
+    gboolean whole = create->run.chain != NULL && is_whole(create, &local);
+    if (whole && chain_length(create->run.chain) < ARCHIVE_CHAIN_MAX)
         return TRUE;
-    if (create->run.chain != NULL) {
+    if (whole) {
         g_clear_pointer(&create->run.chain, chain_close);
         create_note(&create->run, NULL,
                     "the row of incremental archives is at its longest: this one becomes a full one");
         return TRUE;
     }
+    g_clear_pointer(&create->run.chain, chain_close);
     if (!broken && !error_is(local, BACKAPP_ERROR_CORRUPT)) {
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
     g_autofree char *message =
         g_strdup_printf("the earlier archives cannot be built on, so this one becomes a full one: %s", local->message);
-    create_warn(&create->run, "damaged", NULL, message);
+    create->options->sink->warning(create->options->sink, "damaged", NULL, message);
     return TRUE;
 }
 
@@ -230,41 +260,85 @@ static gboolean fits(const Create *create, const Resume *resume, gint64 now)
     const ArchivePoint *parent = create->run.chain != NULL ? index_point(chain_index(create->run.chain, 0)) : NULL;
     return was->name.codec == options->codec && was->level == options->level &&
            was->name.encrypted == (options->place.content_key != NULL) && resume->volume_size == options->volume_size &&
-           same_sources(was, options->sources) && now >= was->time && now - was->time < RESUME_MAX_S &&
+           memcmp(resume->how, create->how, HASH_BYTES) == 0 && same_sources(was, options->sources) &&
+           now >= was->time && now - was->time < RESUME_MAX_S &&
            was->name.type == (parent != NULL ? options->type : ARCHIVE_FULL) &&
            g_strcmp0(was->parent, parent != NULL ? parent->base : NULL) == 0 &&
            (parent == NULL || memcmp(was->parent_hash, parent->hash, HASH_BYTES) == 0) &&
            (last == NULL || last->name.time < was->name.time);
 }
 
-/* Every volume is there as it was when it was complete. */
-static gboolean volumes_are_there(const Create *create, const Resume *resume)
+/* Every volume is there as it was when it was complete: 1, 0, -1 if that cannot be told now. */
+static int volumes_are_there(const Create *create, const Resume *resume, GError **error)
 {
     for (guint i = 0; i < resume->volumes->len; i++) {
         g_autofree char *key = archive_volume_key(resume->point, i);
-        g_autoptr(StoreObject) object = store_head(create->options->place.store, key, NULL, NULL);
+        g_autoptr(GError) local = NULL;
+        g_autoptr(StoreObject) object = store_head(create->options->place.store, key, NULL, &local);
+        if (object == NULL && !error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return -1;
+        }
         if (object == NULL || object->size != g_array_index(resume->volumes, ArchiveVolume, i).size)
-            return FALSE;
+            return 0;
     }
-    return resume->volumes->len > 0;
+    return resume->volumes->len > 0 ? 1 : 0;
 }
 
-/* The volumes of an archive that will not become a point. */
-static gboolean remove_volumes(Create *create, const ArchivePoint *point, guint count, GError **error)
+/* The names of an archive's volumes that are there, below PREFIX/NAME/. */
+static GPtrArray *list_volumes(Create *create, const char *base, GError **error)
+{
+    g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(StoreList) list = store_list(create->store, base, NULL, FALSE, error);
+    const StoreObject *object = NULL;
+    int got = -1;
+    while (list != NULL && (got = store_list_next(list, &object, error)) > 0) {
+        ArchiveName name;
+        g_autofree char *own = NULL;
+        if (archive_name_parse(object->key, &name) && name.role == ARCHIVE_OBJECT_VOLUME)
+            own = archive_base_name(&name);
+        if (g_strcmp0(own, base) == 0)
+            g_ptr_array_add(keys, g_strdup(object->key));
+    }
+    return got == 0 ? g_steal_pointer(&keys) : NULL;
+}
+
+/* The volumes of an archive that will not become a point. Nothing is removed unless the store says that it is none: the
+ * end of the run that made it a point may be all that is missing. */
+static gboolean remove_volumes(Create *create, const ArchivePoint *point, GError **error)
 {
     g_autofree char *index = archive_index_key(point->place_name, point->base);
-    g_autoptr(StoreObject) object = store_head(create->options->place.store, index, NULL, NULL);
-    for (guint i = 0; i < count && object == NULL; i++) {
-        g_autofree char *key = archive_volume_key(point, i);
-        if (!store_delete(create->options->place.store, key, NULL, error))
+    g_autoptr(GError) local = NULL;
+    g_autoptr(StoreObject) object = store_head(create->options->place.store, index, NULL, &local);
+    if (object != NULL)
+        return TRUE;
+    if (!error_is(local, BACKAPP_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    g_autoptr(GPtrArray) keys = list_volumes(create, point->base, error);
+    for (guint i = 0; keys != NULL && i < keys->len; i++) {
+        if (!store_delete(create->store, g_ptr_array_index(keys, i), NULL, error))
             return FALSE;
     }
-    return TRUE;
+    return keys != NULL;
+}
+
+/* What else decides what is stored, and how, and is not in the state by itself; of the key nothing can be learnt. */
+static void hash_how(const ArchiveOptions *options, guint8 hash[HASH_BYTES])
+{
+    g_autoptr(Hash) state = hash_new();
+    const guint8 flags[] = {options->acls ? 1 : 0, options->xattrs ? 1 : 0, options->place.content_key != NULL ? 1 : 0};
+    hash_update(state, "how an archive is resumed", strlen("how an archive is resumed"));
+    hash_update(state, flags, sizeof flags);
+    if (options->place.content_key != NULL)
+        hash_update(state, options->place.content_key, TINK_KEY_BYTES);
+    hash_finish(state, hash);
 }
 
 static gboolean forget(Create *create, Resume *resume, GError **error)
 {
-    gboolean good = resume->point == NULL || remove_volumes(create, resume->point, resume->volumes->len, error);
+    gboolean good = resume->point == NULL || remove_volumes(create, resume->point, error);
     resume_clear(resume);
     return good && resume_forget(create->state_fd, error);
 }
@@ -281,7 +355,10 @@ static gboolean find_resume(Create *create, RunsOpen *open, gint64 now, GError *
     create->resume.point->name.role = ARCHIVE_OBJECT_INDEX;
     create->resume.point->volumes = g_array_ref(create->resume.volumes);
     g_autoptr(GError) local = NULL;
-    if (fits(create, &create->resume, now) && volumes_are_there(create, &create->resume))
+    int there = fits(create, &create->resume, now) ? volumes_are_there(create, &create->resume, error) : 0;
+    if (there < 0)
+        return FALSE;
+    if (there > 0)
         create->run.runs = runs_open(create->state_fd, RESUME_ENTRIES, create->resume.entries_length,
                                      create->resume.tar_end, open, &local);
     return create->run.runs != NULL || forget(create, &create->resume, error);
@@ -301,6 +378,7 @@ static gboolean volume_done(gpointer user_data, const GArray *volumes, const GAr
                     .volumes = (GArray *)volumes,
                     .packed_lengths = (GArray *)packed_lengths,
                     .tar_end = tar_end};
+    memcpy(state.how, create->how, HASH_BYTES);
     return runs_sync(create->run.runs, &state.entries_length, error) && resume_save(create->state_fd, &state, error);
 }
 
@@ -348,7 +426,7 @@ static gboolean begin_resumed(Create *create, const RunsOpen *open, gboolean *po
         g_strdup_printf("goes on with an interrupted archive: %s of it are in the store already", size);
     create_note(&create->run, NULL, message);
     create->run.logs_beginnings = TRUE;
-    if (open->is_open && !create_write_rest(&create->run, &open->entry, possible, error))
+    if (open->is_open && !create_write_rest(&create->run, open, possible, error))
         return FALSE;
     if (*possible)
         return runs_begin_pass(create->run.runs, error) && make_plan(create, error);
@@ -360,7 +438,7 @@ static gboolean drop_resumed(Create *create, GError **error)
 {
     g_clear_pointer(&create->run.stream, stream_free);
     g_clear_pointer(&create->run.runs, runs_free);
-    gboolean good = remove_volumes(create, create->point, create->resume.volumes->len, error);
+    gboolean good = remove_volumes(create, create->point, error);
     g_clear_pointer(&create->point, archive_point_free);
     resume_clear(&create->resume);
     create->stats->resumed_bytes = 0;
@@ -429,7 +507,21 @@ static gboolean write_archive(Create *create, GError **error)
     if (!write_index(create, lengths, error))
         return FALSE;
     stats->point = g_strdup(point->base);
-    return create->state_fd < 0 || resume_forget(create->state_fd, error);
+    /* The next run sees by itself that the state is of a point. */
+    g_autoptr(GError) local = NULL;
+    if (create->state_fd >= 0 && !resume_forget(create->state_fd, &local))
+        create_note(&create->run, NULL, local->message);
+    return TRUE;
+}
+
+/* After a failure: what no later run can go on with would only lie there. */
+static void remove_useless(Create *create)
+{
+    if (create->point == NULL || create->options->dry_run || create->stats->point != NULL ||
+        (create->state_fd >= 0 && create->point->numbered) || !lock_object_check(create->lock, NULL))
+        return;
+    g_clear_pointer(&create->run.stream, stream_free);
+    (void)remove_volumes(create, create->point, NULL); /* else it is found as unfinished later */
 }
 
 /* ---- the whole ---- */
@@ -459,6 +551,13 @@ static void fill_stats(Create *create)
         stats->parent = g_strdup(create->point->parent);
     }
     store_counts(create->options->place.store, &stats->counts);
+    const ProviderClass *prices = create->options->prices;
+    const guint64 *requests = stats->counts.requests;
+    if (prices != NULL)
+        stats->cost =
+            (double)(requests[STORE_REQUEST_PUT] + requests[STORE_REQUEST_COPY] + requests[STORE_REQUEST_LIST]) *
+                prices->put_1000 / 1000 +
+            (double)(requests[STORE_REQUEST_GET] + requests[STORE_REQUEST_HEAD]) * prices->get_1000 / 1000;
 }
 
 /* What a killed run left of unfinished uploads. The lock says that nobody is at it. */
@@ -559,7 +658,10 @@ gboolean archive_create(const ArchiveOptions *options, ArchiveStats *stats, GErr
     create.run.stats = stats;
     create.run.sources = g_array_new(FALSE, TRUE, sizeof(CreateSource));
     g_array_set_clear_func(create.run.sources, clear_source);
+    hash_how(options, create.how);
     gboolean good = run_create(&create, error);
+    if (!good)
+        remove_useless(&create);
     fill_stats(&create);
     good = good && (!options->verify || options->dry_run || verify(&create, error));
     create_clear(&create);

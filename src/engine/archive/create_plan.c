@@ -22,6 +22,9 @@ struct CreatePlanReader {
     GByteArray *arena;
 };
 
+/* When something is put into this archive: by this run, by the interrupted one, or by this one if it is read as another. */
+typedef enum { STORED_NOW = 1, STORED_BEFORE, STORED_PERHAPS } StoredWhen;
+
 /* Entries in the index's order, one ahead. */
 typedef struct {
     ChainReader *chain;
@@ -39,7 +42,7 @@ typedef struct {
     ScanStats *scans;
     guint *unread_at;         /* for each source: the first of its unread paths that may still come */
     guint source;             /* the present one */
-    GHashTable *stored_links; /* first names of hard-linked files that are stored, in the archive */
+    GHashTable *stored_links; /* first names of several that are stored, in the archive: to a StoredWhen */
     GString *path, *link;
     GByteArray *record;
 } Maker;
@@ -67,7 +70,7 @@ gboolean create_item_decode(const guint8 *data, gsize length, GByteArray *arena,
 static void show(const Maker *maker, const CreateItem *item)
 {
     RunSink *sink = maker->run->options->sink;
-    if (sink->item == NULL || item->op == CREATE_DROP || item->op == CREATE_CHECK)
+    if (sink->item == NULL || item->op == CREATE_DROP || item->op == CREATE_CHECK || item->op == CREATE_FOLLOW)
         return;
     const S3Entry *entry = &item->entry;
     gboolean is_file = S_ISREG(entry->meta.mode) && entry->link == NULL;
@@ -96,7 +99,7 @@ static void count(CreateTotals *totals, const CreateItem *item)
         totals->created += item->known ? 0 : 1;
         totals->changed += item->known ? 1 : 0;
     }
-    if (item->op == CREATE_STORE || item->op == CREATE_CHECK)
+    if (item->op != CREATE_DELETE && item->op != CREATE_DROP)
         totals->tar_bytes += HEADERS_MAX + 2 * strlen(entry->path) + entry->attrs_length * 2 + content;
 }
 
@@ -133,23 +136,27 @@ static int place_of(const Ahead *ahead, const char *path, gboolean is_directory)
 }
 
 /* TRUE if the scan said that of this path nothing is known. */
-static gboolean is_unread(Maker *maker, const char *path)
+static gboolean is_unread(Maker *maker, const S3Entry *entry)
 {
+    const char *path = entry->path;
+    const char *slash = S_ISDIR(entry->meta.mode) ? "/" : "";
     for (guint i = 0; i <= maker->source && i < maker->run->sources->len; i++) {
         const CreateSource *source = &g_array_index(maker->run->sources, CreateSource, i);
         const char *own = create_path_in_source(source, path);
         const ScanStats *scan = &maker->scans[i];
-        if (own == NULL || scan->unread == NULL)
+        /* The root itself was read. */
+        if (own == NULL || own[0] == '\0' || scan->unread == NULL)
             continue;
         if (scan->all_unread)
             return TRUE;
+        /* A directory's key ends in a slash, by which it is sorted. */
+        g_autofree char *key = scan->unread->len > 0 ? g_strconcat(own, slash, NULL) : NULL;
         for (guint *at = &maker->unread_at[i]; *at < scan->unread->len; (*at)++) {
             const char *unread = g_ptr_array_index(scan->unread, *at);
-            gsize length = strlen(unread);
-            gboolean below = length > 0 && unread[length - 1] == '/';
-            if (below ? strncmp(own, unread, length) == 0 : strcmp(own, unread) == 0)
+            gboolean below = g_str_has_suffix(unread, "/");
+            if (below ? g_str_has_prefix(key, unread) : strcmp(key, unread) == 0)
                 return TRUE;
-            if (strcmp(unread, own) > 0)
+            if (strcmp(unread, key) > 0)
                 break;
         }
     }
@@ -176,11 +183,11 @@ static gboolean pass_until(Maker *maker, const char *path, gboolean is_directory
         gboolean in_parent = order <= 0, in_done = order >= 0;
         const S3Entry *entry = in_parent ? &parent->entry.entry : &done->entry.entry;
         gboolean deleted_already = in_done && (done->entry.flags & INDEX_DELETED) != 0;
-        gboolean unread = is_unread(maker, entry->path);
+        gboolean unread = is_unread(maker, entry);
         gboolean good = TRUE;
         if (!unread && in_parent && !deleted_already)
             good = put_gone(maker, entry, CREATE_DELETE, error);
-        else if (in_done && !in_parent && !deleted_already && !unread)
+        else if (in_done && (unread ? deleted_already : !in_parent && !deleted_already))
             good = put_gone(maker, entry, CREATE_DROP, error);
         if (!good || !cancel_check(maker->run->options->cancel, error) || (in_parent && !move_on(parent, error)) ||
             (in_done && !move_on(done, error)))
@@ -207,14 +214,24 @@ static gboolean same_attrs(const S3Entry *a, const S3Entry *b)
            (a->attrs_length == 0 || memcmp(a->attrs, b->attrs, a->attrs_length) == 0);
 }
 
-/* A regular file is the same by what an inode tells; anything else by all that is kept of it. */
+/* It may be one of several names of a file. */
+static gboolean has_names(const FileMeta *meta)
+{
+    return !S_ISDIR(meta->mode) && meta->nlink > 1;
+}
+
+/* A regular file, and what has several names, is the same by what an inode tells; anything else by all that is kept of
+ * it. */
 static gboolean same(const S3Entry *entry, const S3Entry *was)
 {
     const FileMeta *a = &entry->meta, *b = &was->meta;
     if (!same_owner_and_mode(a, b) || !same_mtime(a, b) || g_strcmp0(entry->link, was->link) != 0)
         return FALSE;
+    gboolean same_inode = a->ino == b->ino && a->ctime_s == b->ctime_s && a->ctime_ns == b->ctime_ns;
     if (S_ISREG(a->mode))
-        return a->size == b->size && a->ino == b->ino && a->ctime_s == b->ctime_s && a->ctime_ns == b->ctime_ns;
+        return same_inode && a->size == b->size;
+    if (has_names(a) && !same_inode)
+        return FALSE;
     if (!same_attrs(entry, was))
         return FALSE;
     if (S_ISLNK(a->mode))
@@ -234,12 +251,15 @@ static CreateOp decide(Maker *maker, const S3Entry *entry, const IndexEntry *was
     gboolean is_file = S_ISREG(entry->meta.mode);
     if (was == NULL || !same(entry, &was->entry) || (was->flags & INDEX_CHANGED) != 0)
         return CREATE_STORE;
-    if (entry->link != NULL)
-        return g_hash_table_contains(maker->stored_links, entry->link) ? CREATE_STORE : 0;
-    if (!is_file || !(maker->run->options->checksum || is_late(maker, &entry->meta)))
+    if (entry->link != NULL || !is_file || !(maker->run->options->checksum || is_late(maker, &entry->meta)))
         return 0;
-    /* A group of hard links is stored whole or not at all, which is known only now. */
-    return was->entry.part_size > 0 && entry->meta.nlink == 1 ? CREATE_CHECK : CREATE_STORE;
+    return was->entry.part_size > 0 ? CREATE_CHECK : CREATE_STORE;
+}
+
+/* When a first name is stored; 0: it is not. */
+static StoredWhen stored_when(const Maker *maker, const char *path)
+{
+    return (StoredWhen)GPOINTER_TO_UINT(g_hash_table_lookup(maker->stored_links, path));
 }
 
 static gboolean put_found(Maker *maker, const S3Entry *entry, GError **error)
@@ -251,8 +271,15 @@ static gboolean put_found(Maker *maker, const S3Entry *entry, GError **error)
     gboolean is_done =
         done != NULL && (done->flags & (INDEX_DELETED | INDEX_CHANGED)) == 0 && same(entry, &done->entry);
     CreateOp op = is_done ? 0 : done != NULL ? CREATE_STORE : decide(maker, entry, was);
-    if (entry->link != NULL && g_hash_table_contains(maker->stored_links, entry->link))
+    StoredWhen first = entry->link != NULL ? stored_when(maker, entry->link) : 0;
+    if (first == STORED_NOW || (first == STORED_BEFORE && !is_done))
         op = CREATE_STORE;
+    if (first == STORED_PERHAPS && op == 0 && !is_done)
+        op = CREATE_FOLLOW;
+    if (entry->link == NULL && has_names(&entry->meta) && (is_done || op != 0)) {
+        StoredWhen when = is_done ? STORED_BEFORE : op == CREATE_STORE ? STORED_NOW : STORED_PERHAPS;
+        g_hash_table_insert(maker->stored_links, g_strdup(entry->path), GUINT_TO_POINTER(when));
+    }
     if (op == 0) {
         maker->totals->unchanged += !is_done && !S_ISDIR(entry->meta.mode) ? 1 : 0;
         return TRUE;
@@ -262,8 +289,6 @@ static gboolean put_found(Maker *maker, const S3Entry *entry, GError **error)
         item.entry.part_size = was->entry.part_size;
         memcpy(item.entry.hash, was->entry.hash, HASH_BYTES);
     }
-    if (op == CREATE_STORE && entry->link == NULL && S_ISREG(entry->meta.mode) && entry->meta.nlink > 1)
-        g_hash_table_add(maker->stored_links, g_strdup(entry->path));
     return put(maker, &item, error);
 }
 
@@ -296,6 +321,8 @@ static gboolean scan_source(Maker *maker, const S3Names *names, GError **error)
                        .exclude_if_present = options->exclude_if_present,
                        .exclude_larger_than = options->exclude_larger_than,
                        .metadata = TRUE,
+                       .no_xattrs = !options->xattrs,
+                       .no_acls = !options->acls,
                        .cancel = options->cancel,
                        .sink = options->sink};
     ScanStats *scan = &maker->scans[maker->source];
@@ -311,12 +338,25 @@ static gboolean scan_source(Maker *maker, const S3Names *names, GError **error)
     return good;
 }
 
+/* What a point could not read was looked at last when an earlier one was made. */
+static gint64 late_since(Chain *chain)
+{
+    gint64 since = G_MAXINT64;
+    for (guint i = 0; i < chain_length(chain); i++) {
+        const ArchivePoint *point = index_point(chain_index(chain, i));
+        since = MIN(since, point->scan_s - LATE_S);
+        if (point->unread == 0)
+            break;
+    }
+    return since;
+}
+
 static gboolean begin(Maker *maker, GError **error)
 {
     CreateRun *run = maker->run;
     maker->late_s = G_MAXINT64;
     if (run->chain != NULL) {
-        maker->late_s = index_point(chain_index(run->chain, 0))->scan_s - LATE_S;
+        maker->late_s = late_since(run->chain);
         maker->parent.chain = chain_read(run->chain, NULL, FALSE, error);
         if (maker->parent.chain == NULL)
             return FALSE;

@@ -9,6 +9,7 @@
 typedef enum {
     CREATE_STORE = 1,
     CREATE_CHECK, /* a regular file that looks as in the parent but has to be read: stored if entry.hash is not its hash */
+    CREATE_FOLLOW, /* a further name of such a file: stored if that is */
     CREATE_DELETE, /* the parent has it, the sources have not */
     CREATE_DROP,   /* only what was interrupted has it */
 } CreateOp;

@@ -29,6 +29,8 @@ typedef struct {
     Spool *again; /* what has to be stored once more; NULL: nothing, or it is the second time */
     gboolean second;
     GHashTable *again_links; /* first names among them */
+    GHashTable *other_links; /* first names that were read and have another content than in the parent */
+    GHashTable *lost_links;  /* first names that could not be stored, and a further one that was instead, or "" */
     GByteArray *record;
 } Writer;
 
@@ -40,6 +42,8 @@ static void writer_init(Writer *writer, CreateRun *run)
     writer->extents = g_array_new(FALSE, FALSE, sizeof(TarExtent));
     writer->dir_path = g_string_new(NULL);
     writer->again_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    writer->other_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    writer->lost_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     writer->record = g_byte_array_new();
 }
 
@@ -52,6 +56,8 @@ static void writer_clear(Writer *writer)
     g_string_free(writer->dir_path, TRUE);
     g_clear_pointer(&writer->again, spool_free);
     g_hash_table_unref(writer->again_links);
+    g_hash_table_unref(writer->other_links);
+    g_hash_table_unref(writer->lost_links);
     g_byte_array_unref(writer->record);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Writer, writer_clear)
@@ -135,7 +141,7 @@ static gboolean write_headers(Writer *writer, IndexEntry *entry, gboolean sparse
     entry->flags |= INDEX_STORED | (sparse ? INDEX_SPARSE : 0);
     if (sparse)
         tar_put_map(&entry->entry, extents, count, writer->header);
-    if (run->logs_beginnings && !runs_begin_entry(run->runs, entry, error))
+    if (run->logs_beginnings && !runs_begin_entry(run->runs, entry, sparse ? writer->header : NULL, error))
         return FALSE;
     return stream_write(run->stream, writer->header->data, writer->header->len, error);
 }
@@ -259,11 +265,19 @@ static gboolean put_again(Writer *writer, const CreateItem *item, GError **error
     return spool_put(writer->again, writer->record->data, writer->record->len, error);
 }
 
+/* Its further names cannot be links to it: the next one that can be read has to hold the content. */
+static void note_lost(Writer *writer, const CreateItem *item)
+{
+    if (item->entry.link == NULL && item->entry.meta.nlink > 1)
+        g_hash_table_insert(writer->lost_links, g_strdup(item->entry.path), g_strdup(""));
+}
+
 /* There is no such file any more. */
 static gboolean put_vanished(Writer *writer, const CreateItem *item, GError **error)
 {
     IndexEntry entry = {.entry = {.path = item->entry.path, .meta = {.mode = item->entry.meta.mode}}};
     entry.flags = item->known ? INDEX_DELETED : RUNS_DROPPED;
+    note_lost(writer, item);
     writer->run->stats->vanished++;
     writer->run->options->sink->warning(writer->run->options->sink, "vanished", item->entry.path,
                                         "it was gone when it should be read");
@@ -281,6 +295,9 @@ static void note_unreadable(Writer *writer, const CreateItem *item, const char *
     CreateRun *run = writer->run;
     run->stats->unreadable++;
     run->unread++;
+    /* The second time, what was read the first time stays. */
+    if (!writer->second)
+        note_lost(writer, item);
     g_autofree char *message =
         item->known ? g_strdup_printf("%s; the point keeps what an earlier one had of it", why) : g_strdup(why);
     create_warn(run, "unreadable", item->entry.path, message);
@@ -304,10 +321,11 @@ static gboolean put_read(Writer *writer, const CreateItem *item, IndexEntry *ent
     entry->entry.part_size = MAX(entry->entry.meta.size, 1);
     hash_finish(writer->hash, entry->entry.hash);
     gboolean changed = result == READ_SHORT || !meta_read(fd, "", &now, NULL) || !same_state(&now, &entry->entry.meta);
+    if (changed)
+        entry->flags |= INDEX_CHANGED;
     if (changed && !writer->second)
         return put_again(writer, item, error) && put_entry(writer, entry, error);
     if (changed) {
-        entry->flags |= INDEX_CHANGED;
         run->stats->changed_during_read++;
         run->unread++;
         create_warn(run, "changed", item->entry.path, "it changed while it was read, twice: what is kept may be a mix");
@@ -381,6 +399,8 @@ static gboolean write_opened(Writer *writer, const CreateItem *item, int fd, GEr
             return TRUE;
         }
     }
+    if (item->op == CREATE_CHECK && item->entry.meta.nlink > 1)
+        g_hash_table_add(writer->other_links, g_strdup(item->entry.path));
     refresh(writer, fd, &now, &entry.entry, attrs);
     ReadResult result = READ_ALL;
     gboolean sparse = find_extents(writer, fd, &entry.entry.meta);
@@ -415,14 +435,32 @@ static gboolean write_other(Writer *writer, const CreateItem *item, GError **err
     /* A tar cannot hold a socket; the index can. */
     if (!S_ISSOCK(item->entry.meta.mode) && !write_headers(writer, &entry, FALSE, error))
         return FALSE;
-    if (item->entry.link != NULL && !writer->second && g_hash_table_contains(writer->again_links, item->entry.link) &&
-        !put_again(writer, item, error))
+    gboolean again =
+        item->entry.link != NULL && !writer->second && g_hash_table_contains(writer->again_links, item->entry.link);
+    if (again && !put_again(writer, item, error))
         return FALSE;
-    if (!S_ISDIR(item->entry.meta.mode)) {
+    if (!S_ISDIR(item->entry.meta.mode) && !again) {
         run->stats->files_archived++;
         run_stage_add(&run->stage, run->options->sink, 1, 0, item->entry.path);
     }
     return put_entry(writer, &entry, error);
+}
+
+/* A further name. If the first one could not be stored, it is a link to the one that was instead, or becomes that. */
+static gboolean write_link(Writer *writer, const CreateItem *item, GError **error)
+{
+    const char *instead = g_hash_table_lookup(writer->lost_links, item->entry.link);
+    if (instead == NULL)
+        return write_other(writer, item, error);
+    CreateItem moved = *item;
+    moved.entry.link = *instead != '\0' ? instead : NULL;
+    if (moved.entry.link != NULL)
+        return write_other(writer, &moved, error);
+    if (!write_file(writer, &moved, error))
+        return FALSE;
+    if (!g_hash_table_contains(writer->lost_links, moved.entry.path))
+        g_hash_table_insert(writer->lost_links, g_strdup(item->entry.link), g_strdup(moved.entry.path));
+    return TRUE;
 }
 
 static gboolean write_item(Writer *writer, const CreateItem *item, GError **error)
@@ -437,13 +475,20 @@ static gboolean write_item(Writer *writer, const CreateItem *item, GError **erro
     case CREATE_DROP:
         gone.flags = RUNS_DROPPED;
         return put_entry(writer, &gone, error);
+    case CREATE_FOLLOW:
+        if (g_hash_table_contains(writer->other_links, item->entry.link) ||
+            g_hash_table_contains(writer->lost_links, item->entry.link))
+            break;
+        writer->run->stats->files_unchanged++;
+        return TRUE;
     case CREATE_STORE:
     case CREATE_CHECK:
     default:
         break;
     }
-    gboolean is_content = S_ISREG(item->entry.meta.mode) && item->entry.link == NULL;
-    return is_content ? write_file(writer, item, error) : write_other(writer, item, error);
+    if (!S_ISREG(item->entry.meta.mode))
+        return write_other(writer, item, error);
+    return item->entry.link != NULL ? write_link(writer, item, error) : write_file(writer, item, error);
 }
 
 /* ---- the whole ---- */
@@ -512,23 +557,21 @@ static int open_rest(Writer *writer, const IndexEntry *open)
     return fd_steal(&fd);
 }
 
-/* The headers as they were written, the map behind them. FALSE if they cannot be made again. */
-static gboolean make_headers_again(Writer *writer, int fd, const IndexEntry *open)
+/* The headers as they were written, a sparse file's map behind them (in writer->extents too). FALSE if they cannot be
+ * made again. */
+static gboolean make_headers_again(Writer *writer, const RunsOpen *open)
 {
-    gboolean sparse = (open->flags & INDEX_SPARSE) != 0;
-    if (sparse && (fd < 0 || !find_extents(writer, fd, &open->entry.meta)))
+    const IndexEntry *entry = &open->entry;
+    if ((entry->flags & INDEX_SPARSE) == 0)
+        return tar_put_header(&entry->entry, NULL, 0, writer->header, NULL) &&
+               writer->header->len == entry->header_length;
+    gsize used = 0;
+    if (open->header_length < entry->header_length)
         return FALSE;
-    static const TarExtent none;
-    const TarExtent *extents = sparse ? (const TarExtent *)(gpointer)writer->extents->data : NULL;
-    guint count = sparse ? writer->extents->len : 0;
-    if (sparse && count == 0)
-        extents = &none;
-    if (!tar_put_header(&open->entry, extents, count, writer->header, NULL) ||
-        writer->header->len != open->header_length)
-        return FALSE;
-    if (sparse)
-        tar_put_map(&open->entry, extents, count, writer->header);
-    return TRUE;
+    g_byte_array_append(writer->header, open->header, (guint)open->header_length);
+    return tar_read_map(open->header + entry->header_length, open->header_length - entry->header_length,
+                        entry->entry.meta.size, writer->extents, &used, NULL) == 1 &&
+           used == open->header_length - entry->header_length;
 }
 
 static gboolean write_rest(Writer *writer, int fd, const IndexEntry *open, GError **error)
@@ -551,11 +594,11 @@ static gboolean write_rest(Writer *writer, int fd, const IndexEntry *open, GErro
     return !right || put_entry(writer, &entry, error);
 }
 
-gboolean create_write_rest(CreateRun *run, const IndexEntry *open, gboolean *possible, GError **error)
+gboolean create_write_rest(CreateRun *run, const RunsOpen *open, gboolean *possible, GError **error)
 {
     g_auto(Writer) writer = {0};
     writer_init(&writer, run);
-    g_auto(AutoFd) fd = open_rest(&writer, open);
-    *possible = make_headers_again(&writer, fd, open);
-    return !*possible || write_rest(&writer, fd, open, error);
+    g_auto(AutoFd) fd = open_rest(&writer, &open->entry);
+    *possible = make_headers_again(&writer, open);
+    return !*possible || write_rest(&writer, fd, &open->entry, error);
 }

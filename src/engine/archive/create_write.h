@@ -8,7 +8,7 @@
 
 /* Ends the entry that an interrupted run had begun and whose rest is not in the tar: goes on with its file if that is as
  * it was, else with zeros, and then it is stored anew with the plan. *possible is FALSE if neither can be done. */
-gboolean create_write_rest(CreateRun *run, const IndexEntry *open, gboolean *possible, GError **error);
+gboolean create_write_rest(CreateRun *run, const RunsOpen *open, gboolean *possible, GError **error);
 
 /* Carries the plan out, then what has to be stored once more, then ends the tar. FALSE ends the run; what concerns one
  * file is a warning. */

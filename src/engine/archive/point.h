@@ -20,7 +20,9 @@ gboolean archive_type_parse(const char *text, ArchiveType *type);
 
 #define ARCHIVE_VOLUMES_MAX 9999
 /* The longest row of points that one restore needs. A longer one becomes a new full archive. */
+#ifndef ARCHIVE_CHAIN_MAX /* a test has a smaller one */
 #define ARCHIVE_CHAIN_MAX 800
+#endif
 /* The longest NAME, bytes. */
 #define ARCHIVE_NAME_MAX 128
 

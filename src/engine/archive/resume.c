@@ -142,6 +142,7 @@ gboolean resume_save(int dir_fd, const Resume *resume, GError **error)
     g_byte_array_append(out, (const guint8 *)MAGIC, sizeof MAGIC - 1);
     put_point(out, resume->point);
     bytes_put_varint(out, resume->volume_size);
+    g_byte_array_append(out, resume->how, HASH_BYTES);
     put_volumes(out, resume->volumes);
     bytes_put_varint(out, resume->packed_lengths->len);
     for (guint i = 0; i < resume->packed_lengths->len; i++)
@@ -166,11 +167,13 @@ static gboolean decode(const char *data, gsize length, const ArchivePlace *place
     BytesReader in = bytes_reader(data + magic, length - magic - HASH_BYTES);
     resume->point = get_point(&in, place);
     resume->volume_size = bytes_get_varint(&in);
+    get_hash(&in, resume->how);
     resume->volumes = get_volumes(&in);
     resume->packed_lengths = get_lengths(&in);
     resume->tar_end = bytes_get_varint(&in);
     resume->entries_length = bytes_get_varint(&in);
-    return resume->point != NULL && bytes_reader_done(&in);
+    return resume->point != NULL && bytes_reader_done(&in) &&
+           resume->tar_end == (guint64)resume->packed_lengths->len * ARCHIVE_MEMBER_BYTES;
 }
 
 int resume_load(int dir_fd, const ArchivePlace *place, Resume *resume, GError **error)

@@ -12,6 +12,7 @@
 typedef struct {
     ArchivePoint *point; /* base, name, place_name, numbered, level, time, scan, parent, sources, of it */
     guint64 volume_size;
+    guint8 how[HASH_BYTES]; /* of what else decides what is stored and how: another one cannot go on */
     GArray *volumes;        /* of ArchiveVolume */
     GArray *packed_lengths; /* of guint32 */
     guint64 tar_end;        /* everything before it is in the volumes */

@@ -14,9 +14,12 @@
 #define READ_BYTES   (64 * 1024)
 #define RECORD_MAX   (64u * 1024 * 1024)
 #define PASSES_MAX   1000
+/* A run that goes on adds two. */
+#define PASSES_KEPT_MAX (PASSES_MAX - 2)
 
-/* Each record: its length (u32, without the kind), its kind, and but for a pass where the tar goes on (u64) and the entry. */
-enum { RECORD_PASS = 1, RECORD_BEGUN, RECORD_ENTRY };
+/* Each record: its length (u32, without the kind), its kind, and but for a pass where the tar goes on (u64), of what is
+ * begun its header (a blob), and the entry. */
+enum { RECORD_PASS = 1, RECORD_BEGUN, RECORD_ENTRY, RECORD_DROPPED };
 
 #define HEAD_BYTES 5
 
@@ -58,7 +61,8 @@ static gboolean write_out(Runs *runs, GError **error)
     return TRUE;
 }
 
-static gboolean put_record(Runs *runs, guint8 kind, const IndexEntry *entry, guint64 tar_end, GError **error)
+static gboolean put_record(Runs *runs, guint8 kind, const IndexEntry *entry, const GByteArray *header, guint64 tar_end,
+                           GError **error)
 {
     g_mutex_lock(&runs->lock);
     GByteArray *record = runs->record;
@@ -69,6 +73,8 @@ static gboolean put_record(Runs *runs, guint8 kind, const IndexEntry *entry, gui
     }
     if (entry != NULL) {
         bytes_put_u64(record, tar_end);
+        if (kind == RECORD_BEGUN)
+            bytes_put_blob(record, header != NULL ? header->data : NULL, header != NULL ? header->len : 0);
         index_entry_encode(entry, "", record);
     }
     gboolean good = record->len <= RECORD_MAX ||
@@ -126,17 +132,21 @@ gboolean runs_begin_pass(Runs *runs, GError **error)
 {
     if (runs->passes->len >= PASSES_MAX)
         return error_set(error, BACKAPP_ERROR_CONFLICT, "this archive was interrupted too often to go on with it");
-    return put_record(runs, RECORD_PASS, NULL, 0, error);
+    return put_record(runs, RECORD_PASS, NULL, NULL, 0, error);
 }
 
-gboolean runs_begin_entry(Runs *runs, const IndexEntry *entry, GError **error)
+gboolean runs_begin_entry(Runs *runs, const IndexEntry *entry, const GByteArray *header, GError **error)
 {
-    return put_record(runs, RECORD_BEGUN, entry, entry->tar_offset, error);
+    return put_record(runs, RECORD_BEGUN, entry, header, entry->tar_offset, error);
 }
 
 gboolean runs_put(Runs *runs, const IndexEntry *entry, guint64 tar_end, GError **error)
 {
-    return put_record(runs, RECORD_ENTRY, entry, tar_end, error);
+    /* An index knows no such flag, nor would it be read back. */
+    IndexEntry bare = *entry;
+    bare.flags &= ~RUNS_DROPPED;
+    guint8 kind = bare.flags == entry->flags ? RECORD_ENTRY : RECORD_DROPPED;
+    return put_record(runs, kind, &bare, NULL, tar_end, error);
 }
 
 gboolean runs_sync(Runs *runs, guint64 *length, GError **error)
@@ -192,7 +202,7 @@ static int next_record(Pass *pass, guint8 *kind, BytesReader *in, GError **error
     BytesReader head = bytes_reader(pass->data->data + pass->start, HEAD_BYTES);
     guint32 length = bytes_get_u32(&head);
     *kind = *head.at;
-    if (length > RECORD_MAX || *kind < RECORD_PASS || *kind > RECORD_ENTRY ||
+    if (length > RECORD_MAX || *kind < RECORD_PASS || *kind > RECORD_DROPPED ||
         !fill(pass, HEAD_BYTES + length, &local)) {
         if (local != NULL)
             g_propagate_error(error, g_steal_pointer(&local));
@@ -224,11 +234,26 @@ static void pass_free(gpointer data)
     g_free(pass);
 }
 
-static gboolean decode(Pass *pass, BytesReader *in, GError **error)
+/* A record's entry; its strings point into its bytes or into arena. *header: what came with one that is begun. */
+static gboolean decode(guint8 kind, BytesReader *in, GByteArray *arena, IndexEntry *entry, guint64 *tar_end,
+                       const guint8 **header, gsize *header_length, GError **error)
 {
-    g_byte_array_set_size(pass->arena, 0);
-    pass->tar_end = bytes_get_u64(in);
-    return index_entry_decode(in, "", pass->arena, &pass->entry, error) && (bytes_reader_done(in) || damaged(error));
+    g_byte_array_set_size(arena, 0);
+    *tar_end = bytes_get_u64(in);
+    *header_length = 0;
+    *header = kind == RECORD_BEGUN ? bytes_get_blob(in, RECORD_MAX, header_length) : NULL;
+    if (!index_entry_decode(in, "", arena, entry, error))
+        return FALSE;
+    if (kind == RECORD_DROPPED)
+        entry->flags |= RUNS_DROPPED;
+    return bytes_reader_done(in) || damaged(error);
+}
+
+static gboolean decode_into(Pass *pass, guint8 kind, BytesReader *in, GError **error)
+{
+    const guint8 *header = NULL;
+    gsize length = 0;
+    return decode(kind, in, pass->arena, &pass->entry, &pass->tar_end, &header, &length, error);
 }
 
 /* Moves on to the pass's next whole entry. */
@@ -238,9 +263,10 @@ static gboolean next_entry(Pass *pass, GError **error)
     BytesReader in;
     int got;
     pass->has_entry = FALSE;
-    while ((got = next_record(pass, &kind, &in, error)) == 1 && kind != RECORD_ENTRY) {
-    }
-    pass->has_entry = got == 1 && decode(pass, &in, error);
+    do
+        got = next_record(pass, &kind, &in, error);
+    while (got == 1 && kind != RECORD_ENTRY && kind != RECORD_DROPPED);
+    pass->has_entry = got == 1 && decode_into(pass, kind, &in, error);
     return got == 0 || pass->has_entry;
 }
 
@@ -331,8 +357,9 @@ static gboolean keep_open(RunsOpen *open, const BytesReader *in, GError **error)
     open->arena = g_byte_array_new();
     g_byte_array_append(open->bytes, in->at, (guint)(in->end - in->at));
     BytesReader again = bytes_reader(open->bytes->data, open->bytes->len);
-    (void)bytes_get_u64(&again);
-    open->is_open = index_entry_decode(&again, "", open->arena, &open->entry, error);
+    guint64 tar_end = 0;
+    open->is_open =
+        decode(RECORD_BEGUN, &again, open->arena, &open->entry, &tar_end, &open->header, &open->header_length, error);
     return open->is_open;
 }
 
@@ -349,19 +376,19 @@ static gboolean look_through(Runs *runs, Pass *pass, guint64 tar_end, RunsOpen *
             return got == 0 && (runs->passes->len > 0 || damaged(error));
         }
         if (kind == RECORD_PASS) {
-            if (runs->passes->len >= PASSES_MAX)
+            if (runs->passes->len >= PASSES_KEPT_MAX)
                 return damaged(error);
             g_array_append_val(runs->passes, at);
             continue;
         }
         BytesReader whole = in;
-        if (!decode(pass, &in, error))
+        if (!decode_into(pass, kind, &in, error))
             return FALSE;
         if (pass->tar_end > tar_end || (kind == RECORD_BEGUN && pass->tar_end == tar_end)) {
             runs->written = at;
             return TRUE;
         }
-        if (kind == RECORD_ENTRY)
+        if (kind != RECORD_BEGUN)
             runs_open_clear(open);
         else if (!keep_open(open, &whole, error))
             return FALSE;

@@ -18,20 +18,23 @@ Runs *runs_new(int dir_fd, const char *name, GError **error);
 /* An entry that was begun and not ended. */
 typedef struct {
     gboolean is_open;
-    IndexEntry entry; /* its strings belong to what follows */
+    IndexEntry entry;     /* its strings belong to what follows */
+    const guint8 *header; /* likewise; as runs_begin_entry got it */
+    gsize header_length;
     GByteArray *bytes, *arena;
 } RunsOpen;
 void runs_open_clear(RunsOpen *open);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RunsOpen, runs_open_clear)
 
 /* Goes on with a file of which the first `length` bytes count: what lies in the tar before tar_end. All else is cut off;
- * *open gets the entry that tar_end lies in. CORRUPT if the file is shorter or damaged. */
+ * *open gets the entry that tar_end lies in. CORRUPT if the file is shorter or damaged, or has too many passes already. */
 Runs *runs_open(int dir_fd, const char *name, guint64 length, guint64 tar_end, RunsOpen *open, GError **error);
 
 /* The next entries are another pass. */
 gboolean runs_begin_pass(Runs *runs, GError **error);
-/* Before the first byte of an entry's header goes to the stream. */
-gboolean runs_begin_entry(Runs *runs, const IndexEntry *entry, GError **error);
+/* Before the first byte of an entry's header goes to the stream. header: what comes before the content, if it cannot be
+ * made again of the entry alone, as of a sparse file; else NULL. */
+gboolean runs_begin_entry(Runs *runs, const IndexEntry *entry, const GByteArray *header, GError **error);
 /* The entry is whole, its hash known, and the tar goes on at tar_end. Also for what has no place in the tar. */
 gboolean runs_put(Runs *runs, const IndexEntry *entry, guint64 tar_end, GError **error);
 

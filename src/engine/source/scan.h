@@ -19,10 +19,11 @@ typedef struct {
     gboolean one_file_system, exclude_caches;
     const char *exclude_if_present;
     guint64 exclude_larger_than; /* 0: no limit */
-    gboolean is_mirror;   /* the source is a mirror of ours: what it keeps for itself is left out without a word */
-    gboolean metadata;    /* read attributes, ACLs too (for the metadata tree) */
-    guint threads;        /* 0: by processors */
-    const char *temp_dir; /* for what does not fit in memory; NULL: $TMPDIR */
+    gboolean is_mirror; /* the source is a mirror of ours: what it keeps for itself is left out without a word */
+    gboolean metadata;  /* read attributes, ACLs too (for the metadata tree) */
+    gboolean no_xattrs, no_acls; /* but not these */
+    guint threads;               /* 0: by processors */
+    const char *temp_dir;        /* for what does not fit in memory; NULL: $TMPDIR */
     const CancelFlag *cancel;
     RunSink *sink; /* progress; warnings: "unreadable", "vanished", "skipped", "metadata" */
 } ScanOptions;

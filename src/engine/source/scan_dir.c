@@ -154,11 +154,11 @@ static gboolean read_target(Visit *visit, const char *name, GString *target, GEr
 /* Attributes as attrs_encode writes them, nothing if there are none. What cannot be read is a warning before the entry. */
 static gboolean read_attrs(Visit *visit, const ScanName *name, const char *file, GByteArray *out, GError **error)
 {
-    static const AttrsFilter ALL = {.xattrs = TRUE, .acls = TRUE};
+    const AttrsFilter filter = {.xattrs = !visit->options->no_xattrs, .acls = !visit->options->no_acls};
     g_autoptr(GError) local = NULL;
     if (!visit->options->metadata)
         return TRUE;
-    const Attrs *attrs ATTRS_AUTO = attrs_read(visit->fd, file, -1, &ALL, &local);
+    const Attrs *attrs ATTRS_AUTO = attrs_read(visit->fd, file, -1, &filter, &local);
     if (attrs == NULL)
         return error_is(local, BACKAPP_ERROR_NOT_FOUND) ||
                put_problem(visit, FOUND_UNKEPT, name, local->message, error);
