@@ -19,12 +19,13 @@ typedef struct {
     guint8 *piece;
     locale_t utf8, bytes; /* the library looks at the locale to know whether a name is UTF-8; 0: there is none */
     GError *error;        /* what writing said */
+    gboolean over;        /* nothing is written any more */
 } ZipWriter;
 
 static la_ssize_t write_out(struct archive *archive, void *user_data, const void *data, size_t length)
 {
     ZipWriter *self = user_data;
-    if (export_write(self->fd, data, length, self->error ? NULL : &self->error))
+    if (self->over || export_write(self->fd, data, length, self->error ? NULL : &self->error))
         return (la_ssize_t)length;
     archive_set_error(archive, EIO, "cannot write");
     return -1;
@@ -97,8 +98,8 @@ static gboolean zip_end(ExportWriter *writer, GError **error)
 static void zip_free(ExportWriter *writer)
 {
     ZipWriter *self = (ZipWriter *)writer;
-    /* It would write what it still has, after an error too. */
-    (void)archive_write_fail(self->archive);
+    /* It would write what it still has, after an error too; told to give up, it would leak. */
+    self->over = TRUE;
     (void)archive_write_free(self->archive);
     archive_entry_free(self->entry);
     if (self->utf8)

@@ -63,6 +63,11 @@ static void scene_free(Scene *scene)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Scene, scene_free)
 
+static void make_archive(Scene *scene, const SceneFile *files, guint count)
+{
+    archive_point_free(scene_archive(&scene->place, &(SceneOptions){0}, files, count));
+}
+
 static void encrypt(Scene *scene)
 {
     kdf_hkdf_sha256(master_key, KEY_BYTES, NULL, 0, KEY_FOR_CONTENT, sizeof KEY_FOR_CONTENT - 1, scene->content_key,
@@ -217,7 +222,7 @@ static void assert_refused(Scene *scene, const SceneFile *files, guint count)
 {
     static const char *const formats[] = {"restore", "tar", "zip"};
     g_autofree char *outside = g_build_filename(scene->path, "outside", NULL);
-    g_autoptr(ArchivePoint) point = scene_archive(&scene->place, &(SceneOptions){0}, files, count);
+    make_archive(scene, files, count);
     for (guint i = 0; i < G_N_ELEMENTS(formats); i++) {
         g_autoptr(GError) error = NULL;
         g_autofree char *file = g_build_filename(scene->path, formats[i], NULL);
@@ -275,7 +280,7 @@ static void test_no_symlink_is_written_through(void **state)
         {.path = "d/pipe", .mode = S_IFIFO | 0600},
         {.path = "h", .link = "d/outside"},
     };
-    g_autoptr(ArchivePoint) point = scene_archive(&scene->place, &(SceneOptions){0}, files, G_N_ELEMENTS(files));
+    make_archive(scene, files, G_N_ELEMENTS(files));
     for (guint i = 0; i < 2; i++) {
         (void)restore(scene, NULL);
         assert_int_not_equal(access(victim, F_OK), 0);
@@ -294,7 +299,7 @@ static void test_links_that_lead_nowhere(void **state)
                                {.path = "c", .link = "b"},
                                {.path = "d", .link = "d"},
                                {.path = "e", .link = "nothing"}};
-    g_autoptr(ArchivePoint) point = scene_archive(&scene->place, &(SceneOptions){0}, files, G_N_ELEMENTS(files));
+    make_archive(scene, files, G_N_ELEMENTS(files));
     (void)restore(scene, NULL);
     assert_content(scene, "a", "one");
     static const char *const names[] = {"b", "c", "d", "e"};
@@ -354,7 +359,7 @@ static void test_names_and_points(void **state)
     assert_true(newest->known && !newest->problem);
     scene->place.name = "music";
     const SceneFile files[] = {DIRECTORY(""), FILE_OF("song", "la")};
-    g_autoptr(ArchivePoint) point = scene_archive(&scene->place, &(SceneOptions){0}, files, G_N_ELEMENTS(files));
+    make_archive(scene, files, G_N_ELEMENTS(files));
     g_autoptr(GPtrArray) all = restore_points(&scene->options.source, NULL);
     assert_int_equal(all->len, 3);
     g_autoptr(GError) error = NULL;
