@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "crypto/digest.h"
 #include "fs/dir.h"
 #include "fs/io.h"
 
@@ -17,11 +18,11 @@
 /* A run that goes on adds two. */
 #define PASSES_KEPT_MAX (PASSES_MAX - 2)
 
-/* Each record: its length (u32, without the kind), its kind, and but for a pass where the tar goes on (u64), of what is
+/* Each record: its length (u32), its kind, a CRC32C of kind and bytes (u32), its bytes: but for a pass where the tar goes on (u64), of what is
  * begun its header (a blob), and the entry. */
 enum { RECORD_PASS = 1, RECORD_BEGUN, RECORD_ENTRY, RECORD_DROPPED };
 
-#define HEAD_BYTES 5
+#define HEAD_BYTES 9
 
 struct Runs {
     int fd;
@@ -61,6 +62,11 @@ static gboolean write_out(Runs *runs, GError **error)
     return TRUE;
 }
 
+static guint32 sum_of(guint8 kind, const guint8 *data, gsize length)
+{
+    return digest_crc32c(digest_crc32c(0, &kind, 1), data, length);
+}
+
 static gboolean put_record(Runs *runs, guint8 kind, const IndexEntry *entry, const GByteArray *header, guint64 tar_end,
                            GError **error)
 {
@@ -82,6 +88,7 @@ static gboolean put_record(Runs *runs, guint8 kind, const IndexEntry *entry, con
     if (good) {
         bytes_put_u32(runs->buffer, record->len);
         g_byte_array_append(runs->buffer, &kind, 1);
+        bytes_put_u32(runs->buffer, sum_of(kind, record->data, record->len));
         g_byte_array_append(runs->buffer, record->data, record->len);
         good = runs->buffer->len < BUFFER_BYTES || write_out(runs, error);
     }
@@ -201,7 +208,8 @@ static int next_record(Pass *pass, guint8 *kind, BytesReader *in, GError **error
     }
     BytesReader head = bytes_reader(pass->data->data + pass->start, HEAD_BYTES);
     guint32 length = bytes_get_u32(&head);
-    *kind = *head.at;
+    *kind = *head.at++;
+    guint32 sum = bytes_get_u32(&head);
     if (length > RECORD_MAX || *kind < RECORD_PASS || *kind > RECORD_DROPPED ||
         !fill(pass, HEAD_BYTES + length, &local)) {
         if (local != NULL)
@@ -210,7 +218,12 @@ static int next_record(Pass *pass, guint8 *kind, BytesReader *in, GError **error
             damaged(error);
         return -1;
     }
-    *in = bytes_reader(pass->data->data + pass->start + HEAD_BYTES, length);
+    const guint8 *bytes = pass->data->data + pass->start + HEAD_BYTES;
+    if (sum_of(*kind, bytes, length) != sum) {
+        damaged(error);
+        return -1;
+    }
+    *in = bytes_reader(bytes, length);
     pass->start += HEAD_BYTES + length;
     return 1;
 }
