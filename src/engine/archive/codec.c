@@ -12,9 +12,10 @@
 #define GZIP_LEVEL_MAX 9
 #define ZSTD_LEVEL_MAX 19
 
-/* igzip's level 2 is as small as pigz -1 and five times as fast; its level 1 is a hundredth larger and no faster. */
+/* igzip's level 2 is as small as pigz -1 and five times as fast; its level 1 is a hundredth larger and no faster. Small
+ * blocks make it smaller by seven thousandths, at the same speed. */
 #define IGZIP_LEVEL  2
-#define IGZIP_MEMORY ISAL_DEF_LVL2_DEFAULT
+#define IGZIP_MEMORY ISAL_DEF_LVL2_SMALL
 
 struct Codec {
     ArchiveCodec codec;
