@@ -225,6 +225,18 @@ static ArchivePoint *point_of(const ArchivePlace *place, const char *base, GErro
     return point;
 }
 
+/* What it was made on cannot be learnt from its tar: it must not pass for a whole tree. */
+static void tell_of_part(Reindex *run)
+{
+    if (run->point->name.type == ARCHIVE_FULL)
+        return;
+    run->point->partial = TRUE;
+    run->sink->warning(
+        run->sink, "skipped", NULL,
+        "what this archive was made on, and what was deleted, stood in its index only: it becomes a point "
+        "that has nothing but what changed then");
+}
+
 static gboolean check_no_index(const ArchivePlace *place, const char *base, GError **error)
 {
     g_autofree char *key = archive_index_key(place->name, base);
@@ -254,7 +266,10 @@ gboolean archive_reindex(const ArchivePlace *place, const char *base, gboolean f
     run.sorter = sorter_new(compare_records, 0);
     run.record = g_byte_array_new();
     run_stage_begin(&run.stage, sink, "reindex", 0, volumes_reader_size(run.volumes));
-    if (!read_tar(&run, error) || !write_index(&run, error))
+    if (!read_tar(&run, error))
+        return FALSE;
+    tell_of_part(&run);
+    if (!write_index(&run, error))
         return FALSE;
     if (point != NULL)
         *point = g_steal_pointer(&run.point);

@@ -250,6 +250,8 @@ static void test_incremental(void **state)
     assert_int_equal(reindex(scene, FALSE, &made), -1);
     assert_null(made->parent);
     assert_int_equal(made->entries, 1);
+    assert_true(made->partial);
+    assert_non_null(strstr(scene->sink.last->str, "nothing but what changed"));
     verify_all(scene, 1);
 }
 
