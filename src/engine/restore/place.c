@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define CLOSED      "cannot open the folder for writing"
 #define TEMP_TRIES  100
 #define TEMP_PREFIX ".backapp-restore-"
 #define TEMP_DIGITS 16
@@ -117,6 +118,12 @@ static gboolean give_metadata(RestoreRun *run, int dir_fd, const char *name, int
     return TRUE;
 }
 
+/* Without u+rwx nothing could be put into it; its own mode comes at the end. */
+static gboolean is_closed(const struct stat *st, const RestoreItem *item)
+{
+    return (st->st_mode & S_IRWXU) != S_IRWXU && item->op == RESTORE_DIR && geteuid() != 0;
+}
+
 static gboolean make_dir(RestoreRun *run, const RestoreItem *item, GError **error)
 {
     const char *path = item->entry.path, *base;
@@ -132,17 +139,26 @@ static gboolean make_dir(RestoreRun *run, const RestoreItem *item, GError **erro
         return error_set_errno(error, errno, "cannot look at the folder");
     if (!S_ISDIR(st.st_mode))
         return error_set(error, BACKAPP_ERROR_CONFLICT, "something that is no folder is in its place");
-    /* Without u+rwx nothing could be put into it; its own mode comes at the end. */
-    gboolean closed = (st.st_mode & S_IRWXU) != S_IRWXU && item->op == RESTORE_DIR && geteuid() != 0;
-    if (closed && fchmodat(dir_fd, base, st.st_mode | S_IRWXU, 0) < 0)
-        return error_set_errno(error, errno, "cannot open the folder for writing");
+    if (is_closed(&st, item) && fchmodat(dir_fd, base, st.st_mode | S_IRWXU, 0) < 0)
+        return error_set_errno(error, errno, CLOSED);
+    return TRUE;
+}
+
+/* The target itself. */
+static gboolean open_root(RestoreRun *run, const RestoreItem *item, GError **error)
+{
+    struct stat st;
+    if (fstat(run->root_fd, &st) < 0)
+        return error_set_errno(error, errno, "cannot look at the folder");
+    if (is_closed(&st, item) && fchmod(run->root_fd, st.st_mode | S_IRWXU) < 0)
+        return error_set_errno(error, errno, CLOSED);
     return TRUE;
 }
 
 gboolean place_dir(RestoreRun *run, const RestoreItem *item, GError **error)
 {
     GError *local = NULL;
-    if (*item->entry.path == '\0' || make_dir(run, item, &local))
+    if (*item->entry.path == '\0' ? open_root(run, item, &local) : make_dir(run, item, &local))
         return TRUE;
     return settle(run, item->entry.path, "unwritable", local, error);
 }
