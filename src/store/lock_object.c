@@ -2,13 +2,16 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/human.h"
+#include "fs/dir.h"
 #include "fs/facts.h"
 
 #define KEY         ".backapp/lock"
@@ -70,6 +73,17 @@ static void owner_clear(Owner *owner)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Owner, owner_clear)
 
+/* Whether there is no such process, or it has ended and was only not yet asked for by its parent. Where a worker is
+ * confined it cannot read /proc of others. */
+static gboolean has_ended(gint64 pid)
+{
+    g_auto(AutoFd) fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    if (fd < 0)
+        return kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+    return poll(&poll_fd, 1, 0) > 0;
+}
+
 /* When a process began, in ticks since the machine did: with its pid it is never another's. 0: there is no such
  * process, -1: not known. */
 static gint64 process_start(gint64 pid)
@@ -77,7 +91,7 @@ static gint64 process_start(gint64 pid)
     g_autofree char *path = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/stat", pid);
     g_autofree char *text = NULL;
     if (!g_file_get_contents(path, &text, NULL, NULL))
-        return pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH ? 0 : -1;
+        return pid > 0 && pid <= G_MAXINT32 && has_ended(pid) ? 0 : -1;
     /* The name in parentheses may hold anything. */
     const char *after = strrchr(text, ')');
     g_auto(GStrv) fields = g_strsplit(after != NULL ? after + 1 : "", " ", -1);
