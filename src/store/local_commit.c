@@ -1,6 +1,7 @@
 #include "store/local_store.h"
 
 #include "base/error.h"
+#include "fs/remove.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +45,22 @@ static void sweep(int temp_fd)
     }
 }
 
+/* Removes uploads that a kill left without what says what they are for: nobody could find them to abort them. */
+static void sweep_uploads(int uploads_fd)
+{
+    g_auto(DirNames) names = {0};
+    if (!dir_names_read(uploads_fd, &names, NULL, NULL))
+        return;
+    for (guint i = 0; i < dir_names_count(&names); i++) {
+        struct stat st;
+        const char *name = dir_names_get(&names, i);
+        g_auto(AutoFd) fd = openat(uploads_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0 && fstat(fd, &st) == 0 && st.st_mtime < time(NULL) - LEFT_AFTER_SECONDS &&
+            faccessat(fd, LOCAL_UPLOAD_INFO, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT)
+            (void)remove_tree(uploads_fd, name, FALSE, NULL, NULL);
+    }
+}
+
 static gboolean open_own(LocalStore *self, int hidden_fd)
 {
     g_auto(AutoFd) temp = make_directory(hidden_fd, "tmp");
@@ -55,6 +72,7 @@ static gboolean open_own(LocalStore *self, int hidden_fd)
         return FALSE;
     atomic_store(&self->side_files, fsetxattr(lock, PROBE, "", 0, 0) != 0);
     sweep(temp);
+    sweep_uploads(uploads);
     self->temp_fd = fd_steal(&temp);
     self->uploads_fd = fd_steal(&uploads);
     self->facts_fd = fd_steal(&facts);

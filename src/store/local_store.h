@@ -15,11 +15,12 @@
 #include <sys/stat.h>
 
 /* Names that begin so are the driver's, in every directory: what stands for something else. */
-#define LOCAL_OURS      ".backapp-"
-#define LOCAL_FILE      ".backapp-@" /* an object */
-#define LOCAL_DIRECTORY ".backapp-=" /* a directory */
-#define LOCAL_PIECE     ".backapp-+" /* a first piece of a name that is too long for one */
-#define LOCAL_HIDDEN    ".backapp-store"
+#define LOCAL_OURS        ".backapp-"
+#define LOCAL_FILE        ".backapp-@" /* an object */
+#define LOCAL_DIRECTORY   ".backapp-=" /* a directory */
+#define LOCAL_PIECE       ".backapp-+" /* a first piece of a name that is too long for one */
+#define LOCAL_HIDDEN      ".backapp-store"
+#define LOCAL_UPLOAD_INFO "upload" /* in an upload's directory: what it is for */
 
 #define LOCAL_FILE_MODE 0600
 #define LOCAL_DIR_MODE  0700

@@ -17,7 +17,7 @@
  */
 
 #define VERSION  "backapp-upload 1"
-#define INFO     "upload"
+#define INFO     LOCAL_UPLOAD_INFO
 #define INFO_MAX (16 * 1024)
 #define ID_BYTES 16
 
