@@ -364,15 +364,9 @@ static gboolean find_resume(Create *create, RunsOpen *open, gint64 now, GError *
     return create->run.runs != NULL || forget(create, &create->resume, error);
 }
 
-/* In a thread of the stream's. */
-static gboolean volume_done(gpointer user_data, const GArray *volumes, const GArray *packed_lengths, guint64 tar_end,
-                            GError **error)
+static gboolean note_state(Create *create, const GArray *volumes, const GArray *packed_lengths, guint64 tar_end,
+                           GError **error)
 {
-    Create *create = user_data;
-    if (create->state_fd < 0)
-        return TRUE;
-    if (!lock_object_check(create->lock, error))
-        return FALSE;
     Resume state = {.point = create->point,
                     .volume_size = create->options->volume_size,
                     .volumes = (GArray *)volumes,
@@ -380,6 +374,16 @@ static gboolean volume_done(gpointer user_data, const GArray *volumes, const GAr
                     .tar_end = tar_end};
     memcpy(state.how, create->how, HASH_BYTES);
     return runs_sync(create->run.runs, &state.entries_length, error) && resume_save(create->state_fd, &state, error);
+}
+
+/* In a thread of the stream's. */
+static gboolean volume_done(gpointer user_data, const GArray *volumes, const GArray *packed_lengths, guint64 tar_end,
+                            GError **error)
+{
+    Create *create = user_data;
+    if (create->state_fd < 0)
+        return TRUE;
+    return lock_object_check(create->lock, error) && note_state(create, volumes, packed_lengths, tar_end, error);
 }
 
 /* ---- writing ---- */
@@ -426,6 +430,9 @@ static gboolean begin_resumed(Create *create, const RunsOpen *open, gboolean *po
         g_strdup_printf("goes on with an interrupted archive: %s of it are in the store already", size);
     create_note(&create->run, NULL, message);
     create->run.logs_beginnings = TRUE;
+    /* What the state calls the list's end lies behind what will now be overwritten. */
+    if (!note_state(create, create->resume.volumes, create->resume.packed_lengths, create->resume.tar_end, error))
+        return FALSE;
     if (open->is_open && !create_write_rest(&create->run, open, possible, error))
         return FALSE;
     if (*possible)
@@ -445,6 +452,16 @@ static gboolean drop_resumed(Create *create, GError **error)
     return good && resume_forget(create->state_fd, error);
 }
 
+/* From now on a run that finds this one dead removes what it has not completed. */
+static gboolean announce(Create *create, GError **error)
+{
+    g_autoptr(GArray) none = g_array_new(FALSE, FALSE, sizeof(ArchiveVolume));
+    Resume state = {
+        .point = create->point, .volume_size = create->options->volume_size, .volumes = none, .packed_lengths = none};
+    memcpy(state.how, create->how, HASH_BYTES);
+    return create->state_fd < 0 || resume_save(create->state_fd, &state, error);
+}
+
 static gboolean begin_new(Create *create, gint64 now, GError **error)
 {
     const ArchiveOptions *options = create->options;
@@ -457,7 +474,7 @@ static gboolean begin_new(Create *create, gint64 now, GError **error)
     gboolean named = create->state_fd >= 0 && create->point->numbered;
     create->run.logs_beginnings = named;
     create->run.runs = runs_new(named ? create->state_fd : -1, named ? RESUME_ENTRIES : NULL, error);
-    return create->run.runs != NULL && open_stream(create, NULL, error);
+    return create->run.runs != NULL && announce(create, error) && open_stream(create, NULL, error);
 }
 
 static gboolean write_index(Create *create, const GArray *packed_lengths, GError **error)

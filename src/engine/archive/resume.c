@@ -1,5 +1,6 @@
 #include "engine/archive/resume.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -11,11 +12,12 @@
 #include "fs/atomic.h"
 #include "fs/dir.h"
 
-#define STATE_FILE "state"
-#define MAGIC      "backapp archive state 1\n"
-#define STATE_MAX  (256 * 1024 * 1024)
-#define TEXT_MAX   (64 * 1024)
-#define NAME_BYTES 16
+#define STATE_FILE    "state"
+#define MAGIC         "backapp archive state 1\n"
+#define STATE_MAX     (256 * 1024 * 1024)
+#define TEXT_MAX      (64 * 1024)
+#define NAME_BYTES    16
+#define ATOMIC_PREFIX ".backapp-tmp-"
 
 void resume_clear(Resume *resume)
 {
@@ -194,8 +196,24 @@ int resume_load(int dir_fd, const ArchivePlace *place, Resume *resume, GError **
     return 0;
 }
 
+/* What a kill left of a state that was being written. */
+static void sweep(int dir_fd)
+{
+    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL && fd >= 0)
+        (void)close(fd);
+    for (const struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        if (g_str_has_prefix(entry->d_name, ATOMIC_PREFIX))
+            (void)unlinkat(dir_fd, entry->d_name, 0); /* else the next run does */
+    }
+    if (dir != NULL)
+        (void)closedir(dir);
+}
+
 gboolean resume_forget(int dir_fd, GError **error)
 {
+    sweep(dir_fd);
     static const char *const names[] = {STATE_FILE, RESUME_ENTRIES};
     for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
         if (unlinkat(dir_fd, names[i], 0) != 0 && errno != ENOENT)
