@@ -1,9 +1,9 @@
 /*
- * Restores a point of whatever a store or a directory holds (source.h) to a directory: plan, check, run. A file's content is proven while it arrives, by
- * the hash that the point has of it (if it has one), and the file gets its name when it is whole; nothing is ever written
- * outside the target: every path is opened from the target's descriptor, no component followed if it is a symbolic link.
- * What is already right (size, mtime; content with checksum) is not fetched again, so an interrupted restore goes on where
- * it stopped.
+ * Restores a point of whatever a store or a directory holds (source.h) to a directory: plan, check, run. A file's content is
+ * proven while it arrives, by the hash that the point has of it (if it has one), and the file gets its name when it is whole;
+ * nothing is ever written outside the target: every path is opened from the target's descriptor, no component followed if it
+ * is a symbolic link. What is already right (size, mtime; content with checksum) is not fetched again, so an interrupted
+ * restore goes on where it stopped.
  */
 #pragma once
 

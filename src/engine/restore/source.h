@@ -31,10 +31,10 @@ typedef struct {
     char *folder;  /* that the backup lies in, below the store: to be restored from there; NULL: in the store itself */
     char *archive; /* the name of the archives that it is one of; NULL for mirrors */
     gint64 time;
-    guint64 files, bytes; /* bytes is 0 where only the number of files is known; both 0: unknown */
-    gboolean known;       /* files and bytes are */
-    gboolean partial;     /* some files could not be read when it was made */
-    char *problem;        /* why it cannot be used; files and bytes are not known then. NULL: none */
+    guint64 files, bytes;
+    gboolean known;   /* files and bytes are */
+    gboolean partial; /* some files could not be read when it was made */
+    char *problem;    /* why it cannot be used; files and bytes are not known then. NULL: none */
 } RestorePoint;
 void restore_point_free(RestorePoint *point);
 
