@@ -425,8 +425,6 @@ Runs *runs_open(int dir_fd, const char *name, guint64 length, guint64 tar_end, R
     Pass *pass = pass_new(runs, 0, length);
     gboolean good = look_through(runs, pass, tar_end, open, error);
     pass_free(pass);
-    if (good && ftruncate(runs->fd, (off_t)runs->written) != 0)
-        good = error_set_errno(error, errno, "cannot cut the list of what was archived, %s", name);
     if (good)
         return g_steal_pointer(&runs);
     runs_open_clear(open);

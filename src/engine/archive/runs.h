@@ -26,8 +26,9 @@ typedef struct {
 void runs_open_clear(RunsOpen *open);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RunsOpen, runs_open_clear)
 
-/* Goes on with a file of which the first `length` bytes count: what lies in the tar before tar_end. All else is cut off;
- * *open gets the entry that tar_end lies in. CORRUPT if the file is shorter or damaged, or has too many passes already. */
+/* Goes on with a file of which the first `length` bytes count: what lies in the tar before tar_end. All else is forgotten,
+ * and overwritten: before anything is put, the length that counts now (runs_sync) has to be noted. *open gets the entry
+ * that tar_end lies in. CORRUPT if the file is shorter or damaged, or has too many passes already. */
 Runs *runs_open(int dir_fd, const char *name, guint64 length, guint64 tar_end, RunsOpen *open, GError **error);
 
 /* The next entries are another pass. */

@@ -46,7 +46,7 @@ int gettimeofday(struct timeval *restrict time, void *restrict zone)
 
 /* ---- the store ---- */
 
-atomic_uint scene_requests, scene_end_at;
+atomic_uint scene_requests, scene_end_at, scene_completed, scene_enough;
 SceneEnd scene_end;
 static const StoreOps *real_ops;
 static StoreOps spy_ops;
@@ -71,8 +71,20 @@ static gboolean admit(const char *key, gboolean *last, GError **error)
     return *last || error_set(error, BACKAPP_ERROR_DENIED, "request %u is refused", number);
 }
 
-static void end_behind(gboolean last)
+/* FALSE if there are enough objects. */
+static gboolean admit_object(const char *key, gboolean *last, GError **error)
 {
+    guint enough = atomic_load(&scene_enough);
+    *last = FALSE;
+    if (!is_lock(key) && enough > 0 && atomic_load(&scene_completed) >= enough - 1)
+        return error_set(error, BACKAPP_ERROR_DENIED, "there are enough objects");
+    return admit(key, last, error);
+}
+
+static void end_behind(gboolean good, const char *key, gboolean last)
+{
+    if (good && !is_lock(key))
+        atomic_fetch_add(&scene_completed, 1);
     if (last)
         (void)kill(getpid(), SIGKILL);
 }
@@ -81,16 +93,16 @@ static gboolean spy_put(Store *store, const char *key, const StoreBody *body, co
                         GError **error)
 {
     gboolean last;
-    gboolean good = admit(key, &last, error) && real_ops->put(store, key, body, how, result, error);
-    end_behind(last);
+    gboolean good = admit_object(key, &last, error) && real_ops->put(store, key, body, how, result, error);
+    end_behind(good, key, last);
     return good;
 }
 
 static char *spy_begin(Store *store, const char *key, const StorePut *how, GError **error)
 {
     gboolean last;
-    char *id = admit(key, &last, error) ? real_ops->begin(store, key, how, error) : NULL;
-    end_behind(last);
+    char *id = admit_object(key, &last, error) ? real_ops->begin(store, key, how, error) : NULL;
+    end_behind(FALSE, key, last);
     return id;
 }
 
@@ -99,7 +111,7 @@ static gboolean spy_part(Store *store, const char *key, const char *upload, guin
 {
     gboolean last;
     gboolean good = admit(key, &last, error) && real_ops->part(store, key, upload, number, body, etag, error);
-    end_behind(last);
+    end_behind(FALSE, key, last);
     return good;
 }
 
@@ -109,7 +121,7 @@ static gboolean spy_complete(Store *store, const char *key, const char *upload, 
     gboolean last;
     gboolean good =
         admit(key, &last, error) && real_ops->complete(store, key, upload, parts, count, how, result, error);
-    end_behind(last);
+    end_behind(good, key, last);
     return good;
 }
 
@@ -117,8 +129,23 @@ static gboolean spy_delete(Store *store, const char *key, const char *version, G
 {
     gboolean last;
     gboolean good = admit(key, &last, error) && real_ops->delete_one(store, key, version, error);
-    end_behind(last);
+    end_behind(FALSE, key, last);
     return good;
+}
+
+static atomic_bool heads_fail;
+
+static StoreObject *spy_head(Store *store, const char *key, const char *version, GError **error)
+{
+    if (!atomic_load(&heads_fail))
+        return real_ops->head(store, key, version, error);
+    (void)error_set(error, BACKAPP_ERROR_TRANSIENT, "no answer");
+    return NULL;
+}
+
+void scene_heads_fail(gboolean fail)
+{
+    atomic_store(&heads_fail, fail);
 }
 
 static Store *spy(Store *store)
@@ -126,6 +153,7 @@ static Store *spy(Store *store)
     real_ops = store->ops;
     spy_ops = *real_ops;
     spy_ops.put = spy_put;
+    spy_ops.head = spy_head;
     spy_ops.begin = spy_begin;
     spy_ops.part = spy_part;
     spy_ops.complete = spy_complete;
@@ -133,6 +161,8 @@ static Store *spy(Store *store)
     store->ops = &spy_ops;
     atomic_store(&scene_requests, 0);
     atomic_store(&scene_end_at, 0);
+    atomic_store(&scene_completed, 0);
+    atomic_store(&scene_enough, 0);
     return store;
 }
 

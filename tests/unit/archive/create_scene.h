@@ -67,7 +67,12 @@ void scene_do(const CreateScene *scene, const char *words);
 
 /* Writing requests so far (put, begin, part, complete, delete, copy); those of the lock do not count. */
 extern atomic_uint scene_requests;
+/* Objects that became whole so far. With scene_enough no more than so many, less one, do: the next one is refused (0: no
+ * limit). */
+extern atomic_uint scene_completed, scene_enough;
 /* The request with this number (from 1; 0: none) fails, or kills the process: before it is done, or behind it. */
 typedef enum { SCENE_FAIL = 1, SCENE_KILL_BEFORE, SCENE_KILL_BEHIND } SceneEnd;
 extern atomic_uint scene_end_at;
 extern SceneEnd scene_end;
+/* Nobody learns what objects there are, but by a list. */
+void scene_heads_fail(gboolean fail);
