@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""What is written about the program agrees with it: help, man page, completions, and the links of the guides."""
+"""What is written about the program agrees with it: help, man page, completions, and the guides' links and program."""
 
 import functools
+import importlib.util
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import unicodedata
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -237,6 +239,62 @@ def test_guides_use_options_that_exist():
                 if option not in known:
                     wrong.append(f"{path.relative_to(ROOT)}: backapp {command} {option}")
     assert not wrong, "; ".join(wrong)
+
+
+def store_and_program(root):
+    """An encrypted store with a full archive in volumes and an increment, and the program that the guide prints."""
+    guide = (ROOT / "docs" / "guide" / "archives.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", guide, re.M | re.S)
+    (root / "unseal.py").write_text(program)
+    for folder in ("src", "none", "none/cryptography"):
+        (root / folder).mkdir()
+    (root / "none" / "cryptography" / "__init__.py").write_text("raise ImportError('not here')\n")
+    (root / "src" / "large").write_bytes(os.urandom(9 << 20))
+    (root / "src" / "small").write_text("one")
+    secret = dict(os.environ, BACKUP_PASSPHRASE="correct horse", XDG_STATE_HOME=str(root / "state"))
+    create = [BACKAPP, "archive", "create", "--encrypt", "--name", "ada", "--volume-size", "8M", root / "store", root / "src"]
+    run(BACKAPP, "key", "create", root / "store", env=secret)
+    run(*create, env=secret)
+    (root / "src" / "new").write_text("two")
+    run(*create, "--zstd", env=secret)
+    return run(BACKAPP, "key", "export", root / "store", env=secret).strip()
+
+
+def unseal(root, volumes, code=0, **secret):
+    """What the guide's program writes for these volumes."""
+    done = subprocess.run([sys.executable, root / "unseal.py", *volumes], stdin=subprocess.DEVNULL, capture_output=True,
+                          timeout=60, env={"PATH": os.environ["PATH"], **secret})
+    assert done.returncode == code, f"{done.returncode}: {done.stderr.decode()}"
+    return done.stdout if code == 0 else done.stderr.decode()
+
+
+def test_unseal_reads_encrypted_archives():
+    """With the package cryptography if it is there, with openssl alone in any case."""
+    if not shutil.which("openssl") or not shutil.which("tar"):
+        raise Skip("openssl or tar is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        key = store_and_program(root)
+        full = sorted((root / "store" / "ada").glob("*-full.tar.gz.aes.vol????"))
+        increment = [path for path in (root / "store" / "ada").glob("*-incremental.tar.zst.aes*") if path.suffix != ".index"]
+        ways = [{"BACKUP_ENCRYPTION_KEY": key, "PYTHONPATH": str(root / "none")}]
+        if importlib.util.find_spec("cryptography"):
+            ways += [{"BACKUP_ENCRYPTION_KEY": key}, {"BACKUP_PASSPHRASE": "correct horse"}]
+        assert len(full) == 2 and len(increment) == 1, [full, increment]
+        for number, secret in enumerate(ways):
+            out = root / f"out{number}"
+            out.mkdir()
+            plain = unseal(root, full, **secret)
+            subprocess.run(["tar", "-xzpf", "-", "-C", out], input=plain, check=True, timeout=60)
+            assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+                name: (root / "src" / name).read_bytes() for name in ("large", "small")}, secret
+            assert unseal(root, increment, **secret)[:4] == b"\x28\xb5\x2f\xfd"
+        if len(ways) > 1:
+            assert "opens no key" in unseal(root, full, code=1, BACKUP_PASSPHRASE="wrong")
+            data = bytearray(full[1].read_bytes())
+            data[100] ^= 1
+            full[1].write_bytes(data)
+            assert "segment 0 is damaged" in unseal(root, full, code=1, BACKUP_ENCRYPTION_KEY=key)
 
 
 def main():
