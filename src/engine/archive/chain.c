@@ -32,7 +32,7 @@ static gboolean open_parent(Chain *chain, const ArchivePlace *place, const Cance
         g_prefix_error(error, "the archive %s, which %s builds on, cannot be read: ", child->parent, child->base);
         return FALSE;
     }
-    if (memcmp(index_point(parent)->hash, child->parent_hash, HASH_BYTES) != 0)
+    if (!archive_is_parent(index_point(parent), child->parent, child->parent_hash))
         return error_set(error, BACKAPP_ERROR_CORRUPT,
                          "the archive %s is not the one that %s was made on: its index was replaced", child->parent,
                          child->base);

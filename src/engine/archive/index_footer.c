@@ -106,6 +106,7 @@ static void print_counts(const ArchivePoint *point, json_t *object)
     json_object_set_new(object, "deletions", INT_FIELD(point->deletions));
     json_object_set_new(object, "unread", INT_FIELD(point->unread));
     json_object_set_new(object, "partial", json_boolean(point->partial));
+    json_object_set_new(object, "rebuilt", json_boolean(point->rebuilt));
 }
 
 static json_t *print_point(const ArchivePoint *point)
@@ -309,6 +310,7 @@ static void get_point(Fields *in, ArchivePoint *point)
     point->deletions = get_count(in, "deletions", COUNT_MAX);
     point->unread = get_count(in, "unread", COUNT_MAX);
     point->partial = get_boolean(in, "partial");
+    point->rebuilt = get_boolean(in, "rebuilt");
 }
 
 /* The archive's name, which says what else is known of it. */

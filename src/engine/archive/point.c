@@ -177,6 +177,12 @@ char *archive_volume_key(const ArchivePoint *point, guint volume_index)
                            : g_strconcat(point->place_name, "/", point->base, NULL);
 }
 
+gboolean archive_is_parent(const ArchivePoint *point, const char *child_parent, const guint8 child_hash[HASH_BYTES])
+{
+    gboolean rebuilt = point->rebuilt && point->name.type == ARCHIVE_FULL;
+    return g_str_equal(point->base, child_parent) && (rebuilt || memcmp(point->hash, child_hash, HASH_BYTES) == 0);
+}
+
 void archive_point_free(ArchivePoint *point)
 {
     if (!point)

@@ -91,8 +91,12 @@ typedef struct {
     guint64 entries, deletions;        /* in this index */
     guint64 unread;                    /* files of the sources that could not be read or changed all the time */
     gboolean partial;
+    gboolean rebuilt;        /* from the volumes, as the index was lost: another hash than what was made on it knows */
     guint8 hash[HASH_BYTES]; /* of this index's footer; set by reading and by writing */
 } ArchivePoint;
+
+/* TRUE if `child` was made on this very point, or on a full archive whose index was made anew since. */
+gboolean archive_is_parent(const ArchivePoint *point, const char *child_parent, const guint8 child_hash[HASH_BYTES]);
 
 void archive_point_free(ArchivePoint *point);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ArchivePoint, archive_point_free)

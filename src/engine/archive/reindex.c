@@ -218,6 +218,7 @@ static ArchivePoint *point_of(const ArchivePlace *place, const char *base, GErro
     point->name = name;
     point->base = g_strdup(base);
     point->place_name = g_strdup(place->name);
+    point->rebuilt = TRUE;
     point->time = point->scan_s = name.time;
     point->host = g_strdup("");
     point->sources = g_ptr_array_new_with_free_func(g_free);

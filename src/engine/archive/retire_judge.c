@@ -47,6 +47,7 @@ static void read_index(gpointer item, gpointer user_data)
     candidate->parent = g_strdup(point->parent);
     memcpy(candidate->parent_hash, point->parent_hash, HASH_BYTES);
     memcpy(candidate->hash, point->hash, HASH_BYTES);
+    candidate->rebuilt_full = point->rebuilt && point->name.type == ARCHIVE_FULL;
     candidate->wanted_volumes = point->volumes->len;
     for (guint i = 0; i < point->volumes->len; i++)
         candidate->wanted_bytes += g_array_index(point->volumes, ArchiveVolume, i).size;
@@ -102,7 +103,8 @@ static void judge_sound(const Retire *retire, RetireCandidate *candidate)
     candidate->depth = parent ? parent->depth + 1 : 0;
     candidate->sound = is_whole(candidate);
     if (candidate->sound && candidate->parent)
-        candidate->sound = parent && parent->sound && memcmp(parent->hash, candidate->parent_hash, HASH_BYTES) == 0;
+        candidate->sound = parent && parent->sound &&
+                           (parent->rebuilt_full || memcmp(parent->hash, candidate->parent_hash, HASH_BYTES) == 0);
 }
 
 static void judge_chain(const Retire *retire, RetireCandidate *candidate)

@@ -11,6 +11,7 @@ typedef struct {
     RetirePoint *report; /* belongs to the report */
     char *parent;        /* base; NULL: none, or not known */
     guint8 parent_hash[HASH_BYTES], hash[HASH_BYTES];
+    gboolean rebuilt_full; /* other points may know it by another hash */
     guint wanted_volumes;
     guint64 wanted_bytes;
     GError *error;   /* why the index could not be read */

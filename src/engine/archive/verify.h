@@ -24,8 +24,8 @@ gboolean archive_verify(const ArchivePlace *place, const char *at, gboolean full
 
 /* Reads the volumes of an archive whose index is lost and writes it anew: what the tar says of each entry, and hashes of
  * the contents. What only the index had (the parent, deletions, that a file changed) is gone: a full archive becomes a
- * point again; of another type its own entries can be restored, as of a full one that is partial, with a warning. Points
- * that were made on it no longer accept it as their parent: its index is another. Entries that a path makes dangerous,
+ * point again; of another type its own entries can be restored, as of a full one that is partial, with a warning. What was
+ * made on a full one takes it as its parent again, on others not: the index is another. Entries that a path makes dangerous,
  * and what is cut off at the end, are left out with a warning, and the point is partial. INVALID if there is an index and
  * not force. */
 gboolean archive_reindex(const ArchivePlace *place, const char *base, gboolean force, const CancelFlag *cancel,

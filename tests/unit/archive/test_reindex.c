@@ -256,6 +256,37 @@ static void test_incremental(void **state)
 }
 
 /* A file that changed while it was read lies in the tar twice. */
+/* What was made on a full archive goes on with its new index. */
+static void test_a_rebuilt_full_is_still_a_parent(void **state)
+{
+    g_autoptr(Scene) scene = scene_new(FALSE);
+    const SceneFile first[] = {{.path = "a", .data = "1", .length = 1}, {.path = "b", .data = "2", .length = 1}};
+    const SceneFile second[] = {{.path = "b", .deleted = TRUE}, {.path = "c", .data = "3", .length = 1}};
+    scene->point = scene_archive(&scene->place, &(SceneOptions){0}, first, 2);
+    SceneOptions options = {.type = ARCHIVE_INCREMENTAL, .time = 1763700000, .parent = scene->point};
+    g_autoptr(ArchivePoint) child = scene_archive(&scene->place, &options, second, 2);
+    drop_index(scene);
+    gboolean broken = FALSE;
+    assert_null(chain_open(&scene->place, child->base, NULL, &broken, NULL));
+    assert_true(broken);
+    g_autoptr(ArchivePoint) made = NULL;
+    assert_int_equal(reindex(scene, FALSE, &made), -1);
+    assert_true(made->rebuilt);
+    assert_memory_not_equal(made->hash, child->parent_hash, HASH_BYTES);
+    g_autoptr(Chain) chain = chain_open(&scene->place, child->base, NULL, &broken, NULL);
+    assert_non_null(chain);
+    assert_int_equal(chain_length(chain), 2);
+    g_autoptr(ChainReader) reader = chain_read(chain, NULL, FALSE, NULL);
+    IndexEntry entry;
+    guint number = 0;
+    assert_int_equal(chain_reader_next(reader, &entry, &number, NULL), 1);
+    assert_string_equal(entry.entry.path, "a");
+    assert_int_equal(number, 1);
+    assert_int_equal(chain_reader_next(reader, &entry, &number, NULL), 1);
+    assert_string_equal(entry.entry.path, "c");
+    assert_int_equal(chain_reader_next(reader, &entry, &number, NULL), 0);
+}
+
 static void test_the_later_counts(void **state)
 {
     g_autoptr(Scene) scene = scene_new(FALSE);
@@ -401,6 +432,7 @@ int main(void)
         cmocka_unit_test(test_comes_back),
         cmocka_unit_test(test_asks_before_it_replaces),
         cmocka_unit_test(test_incremental),
+        cmocka_unit_test(test_a_rebuilt_full_is_still_a_parent),
         cmocka_unit_test(test_the_later_counts),
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_unfinished_and_damaged),
