@@ -64,7 +64,7 @@ char *passphrase_read_file(const char *path, GError **error)
         return error_set_errno(error, errno, "cannot read the passphrase in %s", shown), NULL;
     if (S_ISREG(st.st_mode) && (st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
         fprintf(stderr, "note: others may read the passphrase in %s: 'chmod 600' keeps it to you\n", shown);
-    char buffer[KEY_PASSPHRASE_MAX + 2];
+    char buffer[KEY_PASSPHRASE_MAX + 2] = "";
     gssize length = read_some(fd, buffer, sizeof buffer);
     g_autofree char *what = g_strdup_printf("the passphrase in %s", shown);
     char *passphrase = NULL;

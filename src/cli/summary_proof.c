@@ -57,11 +57,11 @@ void summary_append_retention(GString *out, gboolean dry_run, const json_t *rete
 {
     if (!retention)
         return;
-    const json_t *points = json_object_get(retention, "points"), *point;
+    const json_t *points = json_object_get(retention, "points");
     g_autofree char *rules = terminal_safe(text_of(retention, "rules"));
     g_string_append_printf(out, "  the rules keep: %s\n", rules);
-    gsize i;
-    json_array_foreach(points, i, point) append_point(out, dry_run, point);
+    for (gsize i = 0; i < json_array_size(points); i++)
+        append_point(out, dry_run, json_array_get(points, i));
     if (count_of(retention, "pointsLeftOut") > 0)
         append_count(out, "  and ", count_of(retention, "pointsLeftOut"), " older ones\n");
     append_count(out, "  kept ", count_of(retention, "kept"), "");

@@ -7,8 +7,8 @@
 #pragma once
 
 #include "engine/s3sync/catalogue.h"
-#include "engine/source/entry.h"
 #include "engine/s3sync/s3sync.h"
+#include "engine/source/entry.h"
 #include "engine/source/scan.h"
 
 typedef enum {

@@ -2,8 +2,8 @@
 
 #include "base/error.h"
 #include "crypto/tink.h"
-#include "engine/source/names.h"
 #include "engine/s3sync/tree_format.h"
+#include "engine/source/names.h"
 
 #define SEQUENCE_DIGITS 10
 #define ROOT_NAME_BYTES (SEQUENCE_DIGITS + 1 + 16 + 1 + 8)

@@ -26,10 +26,9 @@ char **source_folders(const char *const *sources, GError **error)
         }
         for (guint j = 0; j < folders->len; j++) {
             if (count > 1 && g_str_equal(g_ptr_array_index(folders, j), base)) {
-                error_set(
-                    error, BACKAPP_ERROR_INVALID,
-                    "two sources would share the folder %s: rename one, or back them up to places of their own",
-                    name);
+                error_set(error, BACKAPP_ERROR_INVALID,
+                          "two sources would share the folder %s: rename one, or back them up to places of their own",
+                          name);
                 return NULL;
             }
         }

@@ -6,8 +6,8 @@
 #include "engine/mirror/destination.h"
 #include "engine/mirror/mirror.h"
 #include "engine/mirror/rsync_engine.h"
-#include "engine/source/folders.h"
 #include "engine/mirror/verify.h"
+#include "engine/source/folders.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -170,12 +170,9 @@ static void test_every_source_is_checked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        SCRATCH_TEST(test_side_by_side_is_fine),
-        SCRATCH_TEST(test_descriptors_are_those_of_the_sources),
-        SCRATCH_TEST(test_overlaps_are_refused),
-        SCRATCH_TEST(test_spelling_does_not_hide_an_overlap),
-        SCRATCH_TEST(test_sources_that_cannot_be_one),
-        SCRATCH_TEST(test_a_source_given_twice_is_refused),
+        SCRATCH_TEST(test_side_by_side_is_fine),       SCRATCH_TEST(test_descriptors_are_those_of_the_sources),
+        SCRATCH_TEST(test_overlaps_are_refused),       SCRATCH_TEST(test_spelling_does_not_hide_an_overlap),
+        SCRATCH_TEST(test_sources_that_cannot_be_one), SCRATCH_TEST(test_a_source_given_twice_is_refused),
         SCRATCH_TEST(test_every_source_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
