@@ -199,11 +199,12 @@ static gboolean write_until(Scene *scene, ArchiveStream *stream, guint64 total, 
             fill(bytes, offset, step);
             good = stream_write(stream, bytes, step, error);
         }
+        /* What failed may have gone a part of the way. */
+        g_byte_array_set_size(scene->tar, (guint)offset);
+        g_byte_array_append(scene->tar, bytes, (guint)step);
         if (!good)
             return FALSE;
         assert_int_equal(stream_offset(stream), offset + step);
-        g_byte_array_set_size(scene->tar, (guint)offset);
-        g_byte_array_append(scene->tar, bytes, (guint)step);
     }
     return TRUE;
 }
