@@ -9,7 +9,7 @@ build: ## Build the program: build/backapp (WERROR=1: warnings are errors, CC=cl
 	@tools/setup
 	@tools/build --program
 
-run: build ## Back up a real directory in two stages (SOURCE=/some/dir DEST=/some/dir S3=s3://bucket/prefix for your own)
+run: build ## Back up a real directory in two stages, and archive it (SOURCE=/some/dir DEST=/some/dir S3=s3://bucket/prefix for your own)
 	@SOURCE='$(SOURCE)' DEST='$(DEST)' S3='$(S3)' tools/run-demo
 
 test: ## Run all tests in their short form
@@ -22,11 +22,12 @@ test-long: ## Run all tests in their long form (an hour or more)
 	@tools/build
 	@tools/run-tests --builddir $(BUILD_DIR) --long
 
-bench: ## Measure against rsync, cp, rclone and aws-cli, side by side
+bench: ## Measure against rsync, cp, rclone, aws-cli, tar, pigz and zstd, side by side
 	@tools/setup --bench
 	@tools/build --program
 	@bench/run
 	@bench/s3
+	@bench/archive
 
 lint: ## Check format, layers, headers, scripts and what static analysis finds
 	@tools/setup --lint
