@@ -153,15 +153,15 @@ static void check_end(CreateScene *scene)
 }
 
 /* Files of 3 MiB around a large one that every volume ends in; b and z are one file, c is two. */
-static void make_source(const CreateScene *scene, gboolean sparse)
+static void make_source(const CreateScene *scene, gsize middle, gboolean sparse)
 {
     scene_fill(scene, "a", 1, 3 * MIB);
     scene_do(scene, "d d; f d/e 1; l s d/e; f b text; h z b; f t text");
-    scene_fill(scene, "m", 2, 15 * MIB);
+    scene_fill(scene, "m", 2, middle);
     scene_fill(scene, "n", 3, 1 * MIB);
     if (sparse) {
         g_autofree char *path = scene_path(scene, "m");
-        assert_int_equal(truncate(path, (off_t)(20 * MIB)), 0);
+        assert_int_equal(truncate(path, (off_t)(middle + 2 * MIB)), 0);
     }
 }
 
@@ -177,8 +177,8 @@ static void test_every_volume(void **state)
     static const Change changes[] = {
         {"", 0},
         {"", 0},
-        {"", 15 * MIB}, /* the one in which the volume ends, as long as before */
-        {"", 15 * MIB},
+        {"", 2 * VOLUME - 2 * MIB}, /* the one in which the volume ends, as long as before */
+        {"", 2 * VOLUME - 2 * MIB},
         {"", 5 * MIB}, /* shorter */
         {"r m", 0},    /* gone */
         {"r m", 0},
@@ -192,7 +192,7 @@ static void test_every_volume(void **state)
         CreateScene *scene = scene_of_volumes(FALSE);
         if (i % 2 == 1)
             scene->options.place.content_key = KEY;
-        make_source(scene, i % 2 == 1);
+        make_source(scene, volumes * VOLUME - 2 * MIB, i % 2 == 1);
         interrupt(scene, volumes);
         assert_int_equal(scene_objects(scene, ""), volumes);
         scene_do(scene, change->what);
@@ -218,7 +218,7 @@ static void test_again_and_again(void **state)
 {
     (void)state;
     CreateScene *scene = scene_of_volumes(FALSE);
-    make_source(scene, FALSE);
+    make_source(scene, 15 * MIB, FALSE);
     interrupt(scene, 1);
     scene_fill(scene, "m", 7, 16 * MIB);
     interrupt(scene, 1);
@@ -237,14 +237,20 @@ static void test_in_a_header(void **state)
 {
     (void)state;
     CreateScene *scene = scene_of_volumes(FALSE);
-    for (guint i = 0; i < 120; i++) {
-        char name[32];
-        g_snprintf(name, sizeof name, "d d%u", i);
-        scene_do(scene, name);
-        for (guint j = 0; j < 60; j++) {
-            g_snprintf(name, sizeof name, "d%u/%u", i, j);
-            scene_write(scene, name, j % 2 ? "text" : "");
-        }
+    /* Long paths make long headers. */
+    g_autoptr(GString) folder = g_string_new("d");
+    scene_do(scene, "f 0 first; d d");
+    for (guint i = 0; i < 5; i++) {
+        g_string_append_printf(folder, "/%0240d", i);
+        g_autofree char *words = g_strdup_printf("d %s", folder->str);
+        scene_do(scene, words);
+    }
+    for (guint i = 0; i < 3500; i++) {
+        g_autofree char *name = g_strdup_printf("%s/%u", folder->str, i), *words = g_strdup_printf("h %s 0", name);
+        if (i % 3 > 0)
+            scene_do(scene, words);
+        else
+            scene_write(scene, name, i % 2 ? "text" : "");
     }
     for (guint i = 0; i < 2; i++) {
         interrupt(scene, 1);
@@ -270,7 +276,7 @@ static void test_incremental(void **state)
     scene->options.codec = ARCHIVE_PLAIN;
     scene->options.level = 0;
     scene->options.volume_size = VOLUME;
-    scene_fill(scene, "m", 2, 12 * MIB);
+    scene_fill(scene, "m", 2, 9 * MIB);
     scene_do(scene, "r d; f b 11; r zz; r back");
     interrupt(scene, 1);
     scene_do(scene, "f back 5; f z 22; d d");
@@ -295,14 +301,14 @@ static void test_group(void **state)
     (void)state;
     CreateScene *scene = create_scene_new(FALSE);
     scene_do(scene, "f b 1; h z b");
-    scene_fill(scene, "m", 2, 12 * MIB);
+    scene_fill(scene, "m", 2, 9 * MIB);
     scene_run(scene);
     scene->options.type = ARCHIVE_DIFFERENTIAL;
     scene->options.codec = ARCHIVE_PLAIN;
     scene->options.level = 0;
     scene->options.volume_size = VOLUME;
     scene_do(scene, "c 0600 b");
-    scene_fill(scene, "m", 3, 12 * MIB);
+    scene_fill(scene, "m", 3, 9 * MIB);
     interrupt(scene, 1);
     scene_run(scene);
     assert_true(scene->stats.resumed_bytes >= VOLUME);
@@ -352,7 +358,7 @@ static void test_anew(void **state)
         CreateScene *scene = scene_of_volumes(FALSE);
         g_autofree char *other = scene_path(scene, "d");
         scene_do(scene, "d d; f d/x 1");
-        scene_fill(scene, "m", 2, 10 * MIB);
+        scene_fill(scene, "m", 2, VOLUME);
         scene->options.place.content_key = i == OTHER ? OTHER_KEY : NULL;
         interrupt(scene, 1);
         guint left = i == STATE ? 1 : 0; /* nobody knows of it any more: it goes as unfinished one day */
@@ -427,7 +433,7 @@ static void test_killed(void **state)
     for (guint at = 1; !ended; at++) {
         assert_in_range(at, 1, 12);
         CreateScene *scene = scene_of_volumes(TRUE);
-        scene_fill(scene, "m", 2, 17 * MIB);
+        scene_fill(scene, "m", 2, 9 * MIB);
         scene_do(scene, "f a 1; f z 2");
         ended = run_in_child(scene, (at + 1) / 2, at % 2 ? SCENE_KILL_BEFORE : SCENE_KILL_BEHIND);
         guint points = scene_objects(scene, ".index"), volumes = scene_objects(scene, "") - points;
@@ -459,7 +465,7 @@ static void test_no_answer(void **state)
     (void)state;
     for (guint i = 0; i < 2; i++) {
         CreateScene *scene = scene_of_volumes(TRUE);
-        scene_fill(scene, "m", 2, 10 * MIB);
+        scene_fill(scene, "m", 2, VOLUME);
         if (i == 0)
             interrupt(scene, 1);
         else
