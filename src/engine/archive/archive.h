@@ -27,7 +27,7 @@ typedef struct {
     guint full_every_days;       /* an incremental or differential one becomes full when the last full one is older */
     gint64 time;                 /* the run's due time, seconds since 1970; 0: now */
     const char *state_dir;       /* what a run leaves to be resumed; NULL: nothing */
-    const char *storage_class;   /* of volumes and indexes; NULL: the store's default */
+    const char *storage_class;   /* of volumes, and of indexes unless it is cold; NULL: the store's default */
     const PatternList *patterns; /* may be NULL */
     gboolean one_file_system, exclude_caches;
     const char *exclude_if_present;

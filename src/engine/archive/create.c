@@ -482,9 +482,10 @@ static gboolean write_index(Create *create, const GArray *packed_lengths, GError
     const ArchiveOptions *options = create->options;
     run_stage_begin(&create->run.stage, options->sink, "index", 0, 0);
     g_autoptr(RunsReader) reader = runs_read(create->run.runs, error);
-    g_autoptr(IndexWriter) writer = reader != NULL ? index_writer_new(&options->place, create->point->base,
-                                                                      options->storage_class, options->cancel, error)
-                                                   : NULL;
+    /* The next run has to read it at once. */
+    const char *class = store_class_is_cold(options->storage_class) ? NULL : options->storage_class;
+    g_autoptr(IndexWriter) writer =
+        reader != NULL ? index_writer_new(&options->place, create->point->base, class, options->cancel, error) : NULL;
     if (writer == NULL)
         return FALSE;
     IndexEntry entry;

@@ -111,6 +111,7 @@ static void test_changes(void **state)
         {"d b; f b/c 1; l a b", "r a; d a; f a/c 2", 1, 1},
         {"d b; f b/c 1; d a; f a/c 2", "r a; l a b", 1, 2},
         {"l a b", "r a; l a c", 1, 0},
+        {"l a b; u a 5; u . 7", "r a; l a c; u a 5; u . 7", 1, 0},
         {"p a", "r a; t a", 1, 0},
         {"p a", "c 0640 a", 1, 0},
         /* Only what is kept beside the content. */
@@ -706,6 +707,32 @@ static void test_given_up(void **state)
     create_scene_free(scene);
 }
 
+/* The class of the newest point's object. */
+static char *class_of(CreateScene *scene, gboolean index)
+{
+    const char *name = scene->options.place.name, *base = scene->stats.point;
+    g_autofree char *key = index ? archive_index_key(name, base) : g_strdup_printf("%s/%s", name, base);
+    g_autoptr(StoreObject) object = store_head(scene->store, key, NULL, NULL);
+    assert_non_null(object);
+    return g_strdup(object->storage_class);
+}
+
+static void test_storage_class(void **state)
+{
+    (void)state;
+    CreateScene *scene = create_scene_new(FALSE);
+    static const char *const classes[] = {"GLACIER", "DEEP_ARCHIVE", "STANDARD_IA"};
+    for (guint i = 0; i < G_N_ELEMENTS(classes); i++) {
+        scene_fill(scene, "a", i, 10);
+        scene->options.storage_class = classes[i];
+        scene_run(scene);
+        g_autofree char *volume = class_of(scene, FALSE), *index = class_of(scene, TRUE);
+        assert_string_equal(volume, classes[i]);
+        assert_string_equal(index, i < 2 ? "STANDARD" : classes[i]);
+    }
+    create_scene_free(scene);
+}
+
 static void test_dry_run(void **state)
 {
     (void)state;
@@ -753,6 +780,7 @@ int main(void)
         cmocka_unit_test(test_clock_backwards),
         cmocka_unit_test(test_longest_chain),
         cmocka_unit_test(test_given_up),
+        cmocka_unit_test(test_storage_class),
         cmocka_unit_test(test_dry_run),
     };
     return cmocka_run_group_tests_name("archive_create", tests, NULL, NULL);
