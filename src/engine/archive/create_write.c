@@ -383,6 +383,14 @@ static gboolean check_content(Writer *writer, int fd, const S3Entry *entry, gboo
     return TRUE;
 }
 
+static guint64 holes_of(const Writer *writer, const FileMeta *meta)
+{
+    guint64 holes = meta->size;
+    for (guint i = 0; i < writer->extents->len; i++)
+        holes -= g_array_index(writer->extents, TarExtent, i).length;
+    return holes;
+}
+
 static gboolean write_opened(Writer *writer, const CreateItem *item, int fd, GError **error)
 {
     IndexEntry entry = {.entry = item->entry};
@@ -404,6 +412,10 @@ static gboolean write_opened(Writer *writer, const CreateItem *item, int fd, GEr
     refresh(writer, fd, &now, &entry.entry, attrs);
     ReadResult result = READ_ALL;
     gboolean sparse = find_extents(writer, fd, &entry.entry.meta);
+    if (sparse && holes_of(writer, &entry.entry.meta) > TAR_HOLES_MAX) {
+        note_unreadable(writer, item, "its holes are more than 64 TiB, which are not archived");
+        return TRUE;
+    }
     hash_reset(writer->hash);
     if (!write_headers(writer, &entry, sparse, error) || !write_content(writer, fd, &entry, 0, &result, error))
         return FALSE;

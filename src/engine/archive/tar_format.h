@@ -12,6 +12,8 @@
 
 /* The most pieces of one sparse file. */
 #define TAR_EXTENTS_MAX (16u * 1024 * 1024)
+/* A file whose holes have more bytes together is not archived. */
+#define TAR_HOLES_MAX ((guint64)64 << 40)
 /* A piece of a file that is no hole. */
 typedef struct {
     guint64 offset, length;
