@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #define PIECE_BYTES ((gsize)256 * 1024)
+#define TIME_MAX    G_GINT64_CONSTANT(253402300799) /* the last second of the year 9999 */
 
 typedef struct {
     ExportWriter writer;
@@ -60,7 +61,9 @@ static gboolean put_entry(ZipWriter *self, const S3Entry *entry, int fd, GError 
     archive_entry_clear(self->entry);
     archive_entry_copy_pathname(self->entry, entry->path);
     archive_entry_set_mode(self->entry, entry->meta.mode);
-    archive_entry_set_mtime(self->entry, entry->meta.mtime_s, (long)entry->meta.mtime_ns);
+    /* libarchive crashes where a year does not fit an int; a zip knows those from 1980 to 2107. */
+    gint64 mtime = CLAMP(entry->meta.mtime_s, -TIME_MAX, TIME_MAX);
+    archive_entry_set_mtime(self->entry, mtime, (long)entry->meta.mtime_ns);
     archive_entry_set_uid(self->entry, entry->meta.uid);
     archive_entry_set_gid(self->entry, entry->meta.gid);
     archive_entry_set_size(self->entry, S_ISREG(entry->meta.mode) ? (la_int64_t)entry->meta.size : 0);
