@@ -124,7 +124,7 @@ class Entry:
 
     @property
     def directory(self):
-        return stat.S_ISDIR(self.mode)
+        return self.mode & 0o170000 == stat.S_IFDIR
 
     @property
     def order(self):
@@ -192,7 +192,10 @@ def place(kind, where, stored, raw, count):
 
 
 class Index:
-    """footer: the JSON object; entries; members: lengths; blocks: of the table, as they lie there."""
+    """footer: the JSON object; entries; members: lengths; blocks: of the table, as they lie there. fixed: what write() shall
+    say in the footer whatever is so."""
+
+    fixed = {}
 
     @classmethod
     def read(cls, data):
@@ -273,6 +276,7 @@ class Index:
         self.footer["entries"] = len(self.entries)
         self.footer["deletions"] = sum(entry.deleted for entry in self.entries)
         self.footer["members"] = len(self.members)
+        self.footer.update(self.fixed)
         footer = json.dumps(self.footer, separators=(",", ":")).encode() + b"\n"
         out += packed
         return bytes(out) + footer + struct.pack("<QII", len(out), len(footer), 0) + hashlib.sha256(footer).digest() + TAIL
