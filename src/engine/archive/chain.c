@@ -27,9 +27,15 @@ static gboolean open_parent(Chain *chain, const ArchivePlace *place, const Cance
     if (chain_length(chain) == ARCHIVE_CHAIN_MAX)
         return error_set(error, BACKAPP_ERROR_CORRUPT, "%s needs a longer row of archives than %u", child->base,
                          ARCHIVE_CHAIN_MAX);
-    g_autoptr(Index) parent = index_open(place, child->parent, cancel, error);
+    GError *local = NULL;
+    g_autoptr(Index) parent = index_open(place, child->parent, cancel, &local);
     if (!parent) {
-        g_prefix_error(error, "the archive %s, which %s builds on, cannot be read: ", child->parent, child->base);
+        const char *help = error_is(local, BACKAPP_ERROR_NOT_FOUND) || error_is(local, BACKAPP_ERROR_CORRUPT)
+                               ? " (if its volumes are there, 'backapp archive reindex' makes the index anew)"
+                               : "";
+        error_set(error, (BackappError)local->code, "the archive %s, which %s builds on, cannot be read: %s%s",
+                  child->parent, child->base, local->message, help);
+        g_error_free(local);
         return FALSE;
     }
     if (!archive_is_parent(index_point(parent), child->parent, child->parent_hash))
