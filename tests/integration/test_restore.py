@@ -361,6 +361,27 @@ def test_cold_objects():
         assert tree(place.back) == {"warm": b"1", "cold": b"2"}
 
 
+def test_cold_archives():
+    """Volumes are asked for once; indexes are never cold."""
+    with StorePlace() as place, S3Double() as double:
+        double.restore_after = None
+        bucket = double.new_bucket()
+        place.environment.update(double.variables())
+        url = f"s3://{bucket}/x"
+        for number, name in enumerate(("old", "new")):
+            place.fill(**{name: name, f"{name}2": name * 2})
+            place.fine("archive", "create", "--name", "n", "--storage-class", ("GLACIER", "STANDARD")[number], url, place.src)
+        run = place.json("restore", url, "--to", place.back)
+        assert run.code == 3 and tree(place.back) == {"new": b"new", "new2": b"newnew"}, run
+        assert run.summary["restore"]["cold"] == 2 and not double.counts().get("RestoreObject"), run
+        assert "-full.tar.gz: it is in cold storage" in run.of("warning")[0]["message"], run
+        run = place.json("restore", "--thaw", "3", url, "--to", place.back)
+        assert run.code == 3 and double.counts()["RestoreObject"] == 1, run
+        double.finish_restores()
+        place.fine("restore", "--thaw", "3", url, "--to", place.back)
+        assert tree(place.back) == tree(place.src)
+
+
 def test_an_interrupted_restore_goes_on():
     with BucketPlace() as place, FaultProxy(place.server.plain_endpoint) as proxy:
         place.files(60)

@@ -7,6 +7,7 @@
 #include "crypto/secret.h"
 #include "crypto/tink.h"
 #include "engine/archive/members.h"
+#include "engine/restore/cold.h"
 #include "engine/restore/content.h"
 #include "engine/restore/points.h"
 
@@ -29,6 +30,8 @@ typedef struct {
     IndexEntry entry;
     guint number;
     GHashTable *firsts; /* by path: what is known of files that may have further names */
+    GMutex lock;        /* for: */
+    GHashTable *cold;   /* keys of volumes that are, and were asked for if they may be, and their classes */
 } ArchiveSource;
 
 /* Of a further name an index says that it is one, and little else of its content. */
@@ -187,9 +190,59 @@ static gboolean write_at(gpointer user_data, guint64 offset, const void *data, g
     return content_take_at(user_data, offset, data, length, error);
 }
 
+/* Asks for a volume, or tells that it has to be asked for. FALSE with an error if it is cold; what cannot be told here is
+ * told by the reading itself. */
+static gboolean look_at_volume(ArchiveSource *self, const char *key, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    const char *class = g_hash_table_lookup(self->cold, key);
+    gboolean asked = class != NULL;
+    g_autoptr(StoreObject) object = asked ? NULL : store_head(self->options.store, key, NULL, NULL);
+    if (!asked && (!object || !cold_is(object)))
+        return TRUE;
+    const StoreObject cold = {.storage_class = asked ? class : object->storage_class};
+    g_autoptr(GError) local = NULL;
+    (void)cold_report(self->options.store, key, NULL, &cold, asked, &self->options, &local);
+    if (!asked && error_is(local, BACKAPP_ERROR_CONFLICT))
+        g_hash_table_insert(self->cold, g_strdup(key), g_strdup(cold.storage_class));
+    g_propagate_prefixed_error(error, g_steal_pointer(&local), "%s: ", key);
+    return FALSE;
+}
+
+/* Every volume that an entry's content may lie in. FALSE with an error if one is cold: the first one's. */
+static gboolean look_at_volumes(ArchiveSource *self, guint number, const IndexEntry *entry, GError **error)
+{
+    const ArchivePoint *point = index_point(chain_index(self->chain, number));
+    guint64 first = entry->tar_offset / ARCHIVE_MEMBER_BYTES;
+    guint64 last = (entry->tar_offset + entry->header_length + entry->entry.meta.size) / ARCHIVE_MEMBER_BYTES;
+    gboolean warm = TRUE;
+    for (guint i = 0; i < point->volumes->len; i++) {
+        const ArchiveVolume *volume = &g_array_index(point->volumes, ArchiveVolume, i);
+        gboolean is_last = i + 1 == point->volumes->len;
+        if (volume->first_member > last || (!is_last && volume[1].first_member <= first))
+            continue;
+        g_autofree char *key = archive_volume_key(point, i);
+        g_autoptr(GError) another = NULL;
+        warm = look_at_volume(self, key, warm ? error : &another) && warm;
+    }
+    return warm;
+}
+
+static gboolean read_content(ArchiveSource *self, guint number, const IndexEntry *entry, ContentOutput *output,
+                             RestoreFetch *fetch, GError **error)
+{
+    g_autoptr(GError) local = NULL, cold = NULL;
+    if (members_content(self->members, number, entry, write_at, output, &local))
+        return TRUE;
+    fetch->cold = error_is(local, BACKAPP_ERROR_CONFLICT) && !look_at_volumes(self, number, entry, &cold);
+    g_propagate_error(error, fetch->cold ? g_steal_pointer(&cold) : g_steal_pointer(&local));
+    return FALSE;
+}
+
 static gboolean fetch_content(ArchiveSource *self, guint number, const IndexEntry *entry, RestoreFetch *fetch,
                               GError **error)
 {
+    fetch->cold = FALSE;
     g_auto(ContentOutput) output = {0};
     if ((entry->flags & INDEX_STORED) == 0 || !S_ISREG(entry->entry.meta.mode))
         return error_set(error, BACKAPP_ERROR_NOT_FOUND, "the archive does not hold its content");
@@ -197,8 +250,7 @@ static gboolean fetch_content(ArchiveSource *self, guint number, const IndexEntr
         self->options.sink->warning(self->options.sink, "changed", entry->entry.path,
                                     "went on changing while it was backed up: its content may be of different moments");
     return content_begin_output(&output, &entry->entry, fetch, TRUE, self->options.cancel, error) &&
-           members_content(self->members, number, entry, write_at, &output, error) &&
-           content_end_output(&output, error);
+           read_content(self, number, entry, &output, fetch, error) && content_end_output(&output, error);
 }
 
 /* The content of a further name: that of the first one, wherever it was last told of. */
@@ -238,6 +290,8 @@ static void archive_free(RestoreSource *source)
     g_clear_pointer(&self->chain, chain_close);
     g_byte_array_unref(self->where);
     g_hash_table_unref(self->firsts);
+    g_hash_table_unref(self->cold);
+    g_mutex_clear(&self->lock);
     secret_wipe(self->content_key, sizeof self->content_key);
     g_free(self->name);
     g_free(self);
@@ -263,6 +317,8 @@ RestoreSource *archive_source_open(const RestoreSourceOptions *options, const ch
     self->source = (RestoreSource){.ops = &archive_ops, .kind = RESTORE_FROM_ARCHIVES};
     self->where = g_byte_array_new();
     self->firsts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    self->cold = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    g_mutex_init(&self->lock);
     g_autoptr(RestoreSource) source = &self->source;
     self->options = *options;
     self->name = g_strdup(name);

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "crypto/tink.h"
+#include "engine/restore/cold.h"
 #include "engine/restore/content.h"
 #include "engine/s3sync/content.h"
 #include "engine/s3sync/mtime.h"
@@ -107,29 +108,6 @@ static gboolean is_candidate(const StoreObject *object, const S3Entry *entry)
     return mtime_parse(object->mtime, &seconds, &ns) && seconds == entry->meta.mtime_s && ns == entry->meta.mtime_ns;
 }
 
-static gboolean class_is_cold(const StoreObject *object)
-{
-    gboolean thawed = object->restore && strstr(object->restore, "ongoing-request=\"false\"");
-    return store_class_is_cold(object->storage_class) && !thawed;
-}
-
-static gboolean report_cold(S3Source *self, const char *key, const char *version, const StoreObject *object,
-                            GError **error)
-{
-    const RestoreSourceOptions *options = &self->options;
-    if (options->thaw_days == 0)
-        return error_set(error, BACKAPP_ERROR_CONFLICT,
-                         "it is in cold storage (%s): ask for it with --thaw DAYS, which costs what the provider "
-                         "charges for it, and restore again when it is ready (hours)",
-                         object->storage_class);
-    if (!store_thaw(self->store, key, version, options->thaw_days, options->thaw_tier ? options->thaw_tier : "Standard",
-                    error))
-        return FALSE;
-    return error_set(error, BACKAPP_ERROR_CONFLICT,
-                     "it is in cold storage (%s) and was asked for now: restore again when it is ready (hours)",
-                     object->storage_class);
-}
-
 /* The version whose id nobody told when it was written, as after copies in some stores: by its ETag. NULL: there is none, or
  * versions may not be listed. */
 static char *find_version(S3Source *self, const S3Entry *entry)
@@ -152,9 +130,9 @@ static gboolean fetch_version(S3Source *self, const S3Entry *entry, const char *
     g_autoptr(StoreObject) object = store_head(self->store, entry->key, version, error);
     if (!object)
         return FALSE;
-    fetch->cold = class_is_cold(object);
+    fetch->cold = cold_is(object);
     if (fetch->cold)
-        return report_cold(self, entry->key, version, object, error);
+        return cold_report(self->store, entry->key, version, object, FALSE, &self->options, error);
     const StoreRange range = {.key = entry->key, .version = version, .length = G_MAXUINT64};
     return fetch_object(self, entry, &range, fetch, error);
 }
@@ -169,9 +147,9 @@ static int try_key(S3Source *self, const S3Entry *entry, const char *key, Restor
         return 0;
     if (object && !is_candidate(object, entry))
         return 0;
-    fetch->cold = object && class_is_cold(object);
+    fetch->cold = object && cold_is(object);
     if (fetch->cold) {
-        (void)report_cold(self, key, NULL, object, error);
+        (void)cold_report(self->store, key, NULL, object, FALSE, &self->options, error);
         return -1;
     }
     const StoreRange range = {.key = key, .length = G_MAXUINT64};
@@ -218,9 +196,9 @@ static gboolean fetch_elsewhere(S3Source *self, const S3Entry *entry, RestoreFet
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
-    if (now && class_is_cold(now) && (!entry->etag || g_strcmp0(now->etag, entry->etag) == 0)) {
+    if (now && cold_is(now) && (!entry->etag || g_strcmp0(now->etag, entry->etag) == 0)) {
         fetch->cold = TRUE;
-        return report_cold(self, entry->key, entry->version, now, error);
+        return cold_report(self->store, entry->key, entry->version, now, FALSE, &self->options, error);
     }
     g_autofree char *version = find_version(self, entry);
     if (version)
