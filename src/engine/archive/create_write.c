@@ -18,6 +18,13 @@
 #define PIECE_BYTES (256 * 1024)
 #define RATE_BYTES  (64 * 1024)
 
+/* What is kept of a file that is newer than the plan. */
+typedef struct {
+    FileMeta meta;
+    gsize attrs_length;
+    guint8 attrs[];
+} Fresh;
+
 typedef struct {
     CreateRun *run;
     Hash *hash;
@@ -30,6 +37,7 @@ typedef struct {
     gboolean second;
     GHashTable *again_links; /* first names among them */
     GHashTable *other_links; /* first names that were read and have another content than in the parent */
+    GHashTable *fresh_links; /* first names that changed since the plan: to a Fresh */
     GHashTable *lost_links;  /* first names that could not be stored, and a further one that was instead, or "" */
     GByteArray *record;
 } Writer;
@@ -43,6 +51,7 @@ static void writer_init(Writer *writer, CreateRun *run)
     writer->dir_path = g_string_new(NULL);
     writer->again_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     writer->other_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    writer->fresh_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     writer->lost_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     writer->record = g_byte_array_new();
 }
@@ -57,6 +66,7 @@ static void writer_clear(Writer *writer)
     g_clear_pointer(&writer->again, spool_free);
     g_hash_table_unref(writer->again_links);
     g_hash_table_unref(writer->other_links);
+    g_hash_table_unref(writer->fresh_links);
     g_hash_table_unref(writer->lost_links);
     g_byte_array_unref(writer->record);
 }
@@ -355,6 +365,17 @@ static void refresh(Writer *writer, int fd, const FileMeta *now, S3Entry *entry,
     entry->attrs_length = attrs->len;
 }
 
+/* The further names that follow say the same of it. */
+static void note_fresh(Writer *writer, const S3Entry *entry)
+{
+    Fresh *fresh = g_malloc(sizeof *fresh + entry->attrs_length);
+    fresh->meta = entry->meta;
+    fresh->attrs_length = entry->attrs_length;
+    if (entry->attrs_length > 0)
+        memcpy(fresh->attrs, entry->attrs, entry->attrs_length);
+    g_hash_table_insert(writer->fresh_links, g_strdup(entry->path), fresh);
+}
+
 /* TRUE in *equal if the file still has the content that the parent knows. */
 static gboolean check_content(Writer *writer, int fd, const S3Entry *entry, gboolean *equal, GError **error)
 {
@@ -410,6 +431,8 @@ static gboolean write_opened(Writer *writer, const CreateItem *item, int fd, GEr
     if (item->op == CREATE_CHECK && item->entry.meta.nlink > 1)
         g_hash_table_add(writer->other_links, g_strdup(item->entry.path));
     refresh(writer, fd, &now, &entry.entry, attrs);
+    if (now.nlink > 1 && !same_state(&now, &item->entry.meta))
+        note_fresh(writer, &entry.entry);
     ReadResult result = READ_ALL;
     gboolean sparse = find_extents(writer, fd, &entry.entry.meta);
     if (sparse && holes_of(writer, &entry.entry.meta) > TAR_HOLES_MAX) {
@@ -444,6 +467,12 @@ static gboolean write_other(Writer *writer, const CreateItem *item, GError **err
 {
     CreateRun *run = writer->run;
     IndexEntry entry = {.entry = item->entry};
+    const Fresh *fresh = item->entry.link != NULL ? g_hash_table_lookup(writer->fresh_links, item->entry.link) : NULL;
+    if (fresh != NULL) {
+        entry.entry.meta = fresh->meta;
+        entry.entry.attrs = fresh->attrs_length > 0 ? fresh->attrs : NULL;
+        entry.entry.attrs_length = fresh->attrs_length;
+    }
     /* A tar cannot hold a socket; the index can. */
     if (!S_ISSOCK(item->entry.meta.mode) && !write_headers(writer, &entry, FALSE, error))
         return FALSE;

@@ -465,6 +465,12 @@ static gboolean find(Chain *chain, const char *path, IndexEntry *entry, guint *n
     return FALSE;
 }
 
+guint64 scene_deletions(CreateScene *scene)
+{
+    g_autoptr(Chain) chain = open_newest(scene);
+    return index_point(chain_index(chain, 0))->deletions;
+}
+
 gboolean scene_find(CreateScene *scene, const char *path, IndexEntry *entry)
 {
     g_autoptr(Chain) chain = open_newest(scene);

@@ -44,6 +44,8 @@ void scene_check(CreateScene *scene);
 gboolean scene_find(CreateScene *scene, const char *path, IndexEntry *entry);
 /* Its content in the newest point; the caller frees. */
 guint8 *scene_content(CreateScene *scene, const char *path, gsize *length);
+/* How many deletions the newest point's index has. */
+guint64 scene_deletions(CreateScene *scene);
 /* Objects below the place whose names end so. */
 guint scene_objects(CreateScene *scene, const char *suffix);
 gboolean scene_warned(const CreateScene *scene, const char *code_and_path);
