@@ -271,6 +271,9 @@ static int try_take(LockObject *lock, RunSink *sink, GError **error)
     g_auto(Owner) owner = {0};
     g_autoptr(GError) local = NULL;
     int got = read_owner(lock->store, &owner, error);
+    /* Written by the try before, of which the answer was lost, and the repeated request refused. */
+    if (got == 1 && g_str_equal(owner.id, lock->id))
+        return 1;
     if (got < 0 || (got == 1 && is_alive(&owner) && !refuse(lock->store, &owner, error)))
         return -1;
     gboolean atomic = store_can(lock->store, STORE_IF_MATCH);
