@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "base/human.h"
 #include "engine/archive/archive.h"
+#include "engine/archive/index.h"
 #include "engine/archive/verify.h"
 #include "job/engine_common.h"
 #include "job/engine_place.h"
@@ -129,13 +130,29 @@ static gboolean is_bucket(const JobStore *where)
     return g_str_has_prefix(where->url, "s3:");
 }
 
+/* Another key than the one before is a mistake too: whoever has only one of them could not restore all. What is only
+ * damaged is no reason not to archive. */
+static gboolean check_key(const ArchivePlace *place, const char *base, const CancelFlag *cancel, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(Index) index = index_open(place, base, cancel, &local);
+    if (index || !error_is(local, BACKAPP_ERROR_DENIED))
+        return TRUE;
+    return error_set(error, BACKAPP_ERROR_DENIED,
+                     "the archives of the name %s are encrypted with another key: give that key or its passphrase, or "
+                     "another --name for archives with this one (%s)",
+                     place->name, local->message);
+}
+
 /* Who once encrypted does not mean to send the same files in the clear because an option was forgotten. */
 static gboolean check_secrecy(const ArchivePlace *place, const CancelFlag *cancel, GError **error)
 {
-    g_autoptr(GPtrArray) list = place->content_key ? NULL : archive_list(place, cancel, error);
+    g_autoptr(GPtrArray) list = archive_list(place, cancel, error);
     if (!list || list->len == 0)
-        return list || place->content_key;
+        return list != NULL;
     const ArchiveListed *newest = g_ptr_array_index(list, 0);
+    if (place->content_key)
+        return !newest->name.encrypted || !newest->has_index || check_key(place, newest->base, cancel, error);
     return !newest->name.encrypted ||
            error_set(error, BACKAPP_ERROR_CONFLICT,
                      "the archives of the name %s are encrypted, and encryption is not asked for: give --encrypt, or "
