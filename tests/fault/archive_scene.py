@@ -55,6 +55,10 @@ class ArchiveScene(Scene):
         return ([line["point"] for line in shown if not line["unfinished"]],
                 [line["point"] for line in shown if line["unfinished"]])
 
+    def points_unread(self):
+        """The same list without asking what is in them."""
+        return sorted(key[:-len(".index")] for key in self.objects() if key.endswith(".index"))
+
     def objects(self):
         """{key: content} of what lies in NAME/."""
         return {key[len(NAME) + 1:]: content for key, content in self.stored().items() if key.startswith(NAME + "/")}
