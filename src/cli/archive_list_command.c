@@ -85,7 +85,7 @@ static void print_text(const Line *line)
         return;
     }
     if (!line->index) {
-        g_autofree char *problem = terminal_safe(line->error->message);
+        g_autofree char *problem = terminal_safe(line->error != NULL ? line->error->message : "");
         printf("%s stored, CANNOT BE READ: %s\n", stored, problem);
         return;
     }

@@ -27,7 +27,7 @@
 
 atomic_int scene_clock_shift;
 
-int clock_gettime(clockid_t id, struct timespec *time)
+int clock_gettime(clockid_t id, struct timespec *time) /* NOLINT: glibc's names are reserved */
 {
     long got = syscall(SYS_clock_gettime, id, time);
     if (got == 0 && id == CLOCK_REALTIME)
@@ -35,7 +35,7 @@ int clock_gettime(clockid_t id, struct timespec *time)
     return (int)got;
 }
 
-int gettimeofday(struct timeval *restrict time, void *restrict zone)
+int gettimeofday(struct timeval *restrict time, void *restrict zone) /* NOLINT: likewise */
 {
     struct timespec now;
     (void)zone;
@@ -332,7 +332,8 @@ static gboolean take(gpointer user_data, guint64 offset, const void *data, gsize
     Content *content = user_data;
     (void)error;
     assert_true(offset <= content->size && length <= content->size - offset);
-    memcpy(content->data + offset, data, length);
+    if (length > 0)
+        memcpy(content->data + offset, data, length);
     return TRUE;
 }
 

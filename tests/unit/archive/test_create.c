@@ -210,7 +210,7 @@ typedef struct {
 static Secret secret_open(const CreateScene *scene, const char *path)
 {
     g_autofree char *whole = scene_path(scene, path);
-    struct stat st;
+    struct stat st = {0};
     int fd = open(whole, O_RDWR | O_CLOEXEC);
     assert_true(fd >= 0 && fstat(fd, &st) == 0);
     Secret secret = {.length = (gsize)st.st_size};
@@ -492,9 +492,9 @@ static void test_unreadable(void **state)
             fail_msg("%s is lost", there[i]);
     assert_false(scene_find(scene, "new", NULL));
     gsize length = 0;
-    g_autofree guint8 *a = scene_content(scene, "a", &length);
+    g_free(scene_content(scene, "a", &length));
     assert_int_equal(length, 3);
-    g_autofree guint8 *z = scene_content(scene, "z", &length);
+    g_free(scene_content(scene, "z", &length));
     assert_int_equal(length, 2);
     scene_do(scene, "c 0755 d; c 0755 n");
     scene_run(scene);

@@ -560,7 +560,8 @@ static void test_local(void **state)
     must(directory != NULL, error);
     store_free(scene->store);
     scene->store = store_local_new(directory, &error);
-    must(scene->store != NULL, error);
+    if (scene->store == NULL)
+        fail_msg("%s", error->message);
     assert_true(store_can(scene->store, STORE_ETAG_SHA256));
     scene->store->max_part = MIB;
     scene->place.store = scene->store;

@@ -119,6 +119,7 @@ static void test_opening_again_leaves_the_locks(void **state)
     Scratch *scratch = *state;
     g_autofree char *path = db_path(scratch);
     g_autoptr(Db) db = open_db(scratch, &EXCLUSIVE);
+    assert_non_null(db);
     RUN_CHILD(look_for_locks, scratch);
     assert_null(db_open(path, &EXCLUSIVE, NULL));
     RUN_CHILD(look_for_locks, scratch);

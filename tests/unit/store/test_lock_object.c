@@ -24,7 +24,7 @@
 
 static atomic_int boot_seconds;
 
-int clock_gettime(clockid_t id, struct timespec *time)
+int clock_gettime(clockid_t id, struct timespec *time) /* NOLINT: glibc's names are reserved */
 {
     gint64 now = g_get_monotonic_time() - MINUTE + PAUSE_US;
     *time = id == CLOCK_BOOTTIME
