@@ -244,13 +244,13 @@ static int upload_fd = -1; /* watched */
 static guint names_at_sync, data_syncs;
 
 /* Takes the place of the C library's for the whole program. */
-int fdatasync(int fd)
+int fdatasync(int fildes) /* NOLINT: the name of the parameter in glibc is reserved */
 {
     if (upload_fd >= 0) {
         names_at_sync = count_names(upload_fd);
         data_syncs++;
     }
-    return (int)syscall(SYS_fdatasync, fd);
+    return (int)syscall(SYS_fdatasync, fildes);
 }
 
 static void test_a_part_is_durable_before_it_is_one(void **state)
