@@ -18,6 +18,7 @@
 #include "../base/cmocka_all.h"
 #include "base/error.h"
 #include "engine/archive/members.h"
+#include "engine/archive/verify.h"
 #include "fs/remove.h"
 #include "store/drivers.h"
 
@@ -464,6 +465,18 @@ static gboolean find(Chain *chain, const char *path, IndexEntry *entry, guint *n
             return TRUE;
     assert_int_equal(got, 0);
     return FALSE;
+}
+
+void scene_check_tar(CreateScene *scene, const char *point)
+{
+    ArchivePoint *again = NULL;
+    GError *error = NULL;
+    if (!archive_reindex(&scene->options.place, point, TRUE, NULL, &scene->sink, &again, &error))
+        fail_msg("the tar cannot be read: %s", error->message);
+    assert_true(again->entries >= 1);
+    if (again->name.type == ARCHIVE_FULL)
+        assert_false(again->partial);
+    archive_point_free(again);
 }
 
 guint64 scene_deletions(CreateScene *scene)

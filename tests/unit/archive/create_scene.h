@@ -44,6 +44,8 @@ void scene_check(CreateScene *scene);
 gboolean scene_find(CreateScene *scene, const char *path, IndexEntry *entry);
 /* Its content in the newest point; the caller frees. */
 guint8 *scene_content(CreateScene *scene, const char *path, gsize *length);
+/* Its tar can be read from the first header to its end, as by whoever knows no index. Makes the index anew. */
+void scene_check_tar(CreateScene *scene, const char *point);
 /* How many deletions the newest point's index has. */
 guint64 scene_deletions(CreateScene *scene);
 /* Objects below the place whose names end so. */

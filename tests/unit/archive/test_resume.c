@@ -207,8 +207,10 @@ static void test_every_volume(void **state)
         check_end(scene);
         if (change->fill == 0 && *change->what == '\0')
             assert_true(scene->stats.bytes_archived < 2 * MIB);
+        g_autofree char *point = g_strdup(scene->stats.point);
         scene_run(scene);
         assert_int_equal(scene->stats.files_archived + scene->stats.deleted, 0);
+        scene_check_tar(scene, point);
         create_scene_free(scene);
     }
 }
@@ -257,6 +259,7 @@ static void test_in_a_header(void **state)
         scene_run(scene);
         assert_in_range(scene->stats.resumed_bytes, VOLUME, VOLUME + MIB);
         check_end(scene);
+        scene_check_tar(scene, scene->stats.point);
         scene_delete_object(scene, ".index");
         scene_delete_object(scene, ".vol0001");
         scene_delete_object(scene, ".vol0002");
