@@ -1,6 +1,5 @@
 #include "engine/archive/resume.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -197,23 +196,17 @@ int resume_load(int dir_fd, const ArchivePlace *place, Resume *resume, GError **
 }
 
 /* What a kill left of a state that was being written. */
-static void sweep(int dir_fd)
+static gboolean sweep_one(const char *name, guint8 type, gpointer user_data, GError **error)
 {
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (dir == NULL && fd >= 0)
-        (void)close(fd);
-    for (const struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
-        if (g_str_has_prefix(entry->d_name, ATOMIC_PREFIX))
-            (void)unlinkat(dir_fd, entry->d_name, 0); /* else the next run does */
-    }
-    if (dir != NULL)
-        (void)closedir(dir);
+    (void)type, (void)error;
+    if (g_str_has_prefix(name, ATOMIC_PREFIX))
+        (void)unlinkat(GPOINTER_TO_INT(user_data), name, 0); /* else the next run does */
+    return TRUE;
 }
 
 gboolean resume_forget(int dir_fd, GError **error)
 {
-    sweep(dir_fd);
+    (void)dir_each(dir_fd, sweep_one, GINT_TO_POINTER(dir_fd), NULL, NULL);
     static const char *const names[] = {STATE_FILE, RESUME_ENTRIES};
     for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
         if (unlinkat(dir_fd, names[i], 0) != 0 && errno != ENOENT)
