@@ -194,7 +194,7 @@ static gboolean write_at(gpointer user_data, guint64 offset, const void *data, g
  * told by the reading itself. */
 static gboolean look_at_volume(ArchiveSource *self, const char *key, GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
     const char *class = g_hash_table_lookup(self->cold, key);
     gboolean asked = class != NULL;
     g_autoptr(StoreObject) object = asked ? NULL : store_head(self->options.store, key, NULL, NULL);
