@@ -100,11 +100,11 @@ static char *read_typed(int tty, const char *prompt, GError **error)
     gsize length = 0;
     gssize got = 0;
     /* A terminal gives a line at a time; without SA_RESTART a signal ends the read. */
-    while (length < sizeof buffer && !interrupted && !memchr(buffer, '\n', length)) {
+    for (gboolean ended = FALSE; length < sizeof buffer && !interrupted && !ended; length += (gsize)got) {
         got = read(tty, buffer + length, sizeof buffer - length);
         if (got <= 0)
             break;
-        length += (gsize)got;
+        ended = memchr(buffer + length, '\n', (gsize)got) != NULL;
     }
     int read_errno = errno;
     (void)tcsetattr(tty, TCSAFLUSH, &before);

@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define DEPTH_MAX        100000
 #define OPEN_FLAGS       (O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
 #define READ_BUFFER      (128 * 1024)
 #define NAMES_MAX        50000000U
@@ -196,6 +197,27 @@ gboolean dir_make_path(int root_fd, const char *path, guint32 mode, GError **err
         name = slash ? slash + 1 : NULL;
     }
     return TRUE;
+}
+
+gboolean dir_lies_in(int fd, int in_fd)
+{
+    struct stat wanted;
+    struct stat here;
+    struct stat last = {0};
+    g_auto(AutoFd) at = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fstat(in_fd, &wanted) != 0)
+        return FALSE;
+    for (guint depth = 0; at >= 0 && depth < DEPTH_MAX && fstat(at, &here) == 0; depth++) {
+        if (here.st_dev == wanted.st_dev && here.st_ino == wanted.st_ino)
+            return TRUE;
+        if (depth > 0 && here.st_dev == last.st_dev && here.st_ino == last.st_ino)
+            return FALSE; /* the root is its own parent */
+        last = here;
+        int parent = openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        fd_clear(&at);
+        at = parent;
+    }
+    return FALSE;
 }
 
 gboolean dir_sync(int dir_fd, const char *what, GError **error)

@@ -18,6 +18,9 @@ int dir_open_parent(int root_fd, const char *path, const char **base, GError **e
 /* Makes `path` and its missing parents below root_fd, mode 0700 (given mode for the last one). Existing ones stay. */
 gboolean dir_make_path(int root_fd, const char *path, guint32 mode, GError **error);
 
+/* TRUE if the directory fd is in_fd's, or lies somewhere below it, across mounts too. Needs no permission to read them. */
+gboolean dir_lies_in(int fd, int in_fd);
+
 /* fsyncs an open directory. `what` names it in the error. */
 gboolean dir_sync(int dir_fd, const char *what, GError **error);
 

@@ -166,10 +166,11 @@ Event *engine_run_archive(const JobSpec *spec, Rate *rate, const CancelFlag *can
     g_autoptr(GError) error = NULL;
     g_autoptr(PatternList) patterns = engine_patterns(&spec->options, &error);
     g_auto(EnginePlace) place = {0};
-    if (!patterns || !engine_place_make(spec, where, is_bucket(where) ? rate : NULL, cancel, &place, &error) ||
+    g_autofree const char **sources = engine_borrow_strings(spec->sources);
+    if (!patterns || !engine_check_apart(where, sources, patterns, spec->options.one_file_system, &error) ||
+        !engine_place_make(spec, where, is_bucket(where) ? rate : NULL, cancel, &place, &error) ||
         !check_secrecy(&place.place, cancel, &error))
         return worker_done_failed(error);
-    g_autofree const char **sources = engine_borrow_strings(spec->sources);
     ArchiveOptions options;
     fill_options(spec, where, &options);
     options.sources = sources;

@@ -277,6 +277,10 @@ Event *engine_run_s3_mirror(const JobSpec *spec, Rate *rate, const CancelFlag *c
     if (!folders)
         return worker_done_failed(error);
     guint count = spec->destinations->len;
+    for (guint i = 0; i < count; i++)
+        if (!engine_check_apart(&g_array_index(spec->destinations, JobDestination, i).store, sources, patterns,
+                                spec->options.one_file_system, &error))
+            return worker_done_failed(error);
     if (count > 1)
         sink_split(sink, count);
     g_autofree Target *targets = g_new0(Target, count);
@@ -396,12 +400,16 @@ Event *engine_run_two_stage(const JobSpec *spec, Rate *rate, const CancelFlag *c
     g_autofree const char **sources = engine_borrow_strings(spec->sources);
     const char *mirror_source[] = {g_array_index(spec->destinations, JobDestination, 0).path, NULL};
     char *no_folder[] = {(char *)"", NULL};
+    const JobStore *where = &g_array_index(spec->destinations, JobDestination, 1).store;
+    if (!engine_check_apart(where, mirror_source, NULL, FALSE, &error) ||
+        !engine_check_apart(where, sources, patterns, spec->options.one_file_system, &error))
+        return worker_done_failed(error);
     MirrorOptions options;
     engine_fill_mirror(spec, sources, rate, cancel, sink_run_sink(sink), &options);
     options.patterns = pattern_list_length(patterns) > 0 ? patterns : NULL;
     /* The mirror holds what shall be sent: what it leaves out it does not have. */
     SecondStage second = {.target = {.spec = spec,
-                                     .where = &g_array_index(spec->destinations, JobDestination, 1).store,
+                                     .where = where,
                                      .rate = rate,
                                      .cancel = cancel,
                                      .sink = sink_run_sink(sink),

@@ -3,9 +3,11 @@
 #include "base/error.h"
 #include "base/human.h"
 #include "crypto/key.h"
+#include "fs/dir.h"
 #include "store/keyring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -42,6 +44,65 @@ static char *directory_of(const char *url)
 char *engine_store_directory(const JobStore *where)
 {
     return directory_of(where->url);
+}
+
+/* The directory, or the nearest one above it that is there. */
+static int open_nearest(const char *directory)
+{
+    g_autofree char *path = g_canonicalize_filename(directory, NULL);
+    for (;;) {
+        int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0 || errno != ENOENT || g_str_equal(path, "/"))
+            return fd;
+        char *parent = g_path_get_dirname(path);
+        g_free(path);
+        path = parent;
+    }
+}
+
+/* TRUE if a walk of the source does not get to the directory. */
+static gboolean is_left_out(const char *directory, const char *source, const PatternList *patterns)
+{
+    g_autofree char *clean = g_canonicalize_filename(directory, NULL);
+    g_autofree char *top = g_canonicalize_filename(source, NULL);
+    gsize length = g_str_equal(top, "/") ? 0 : strlen(top);
+    if (pattern_list_length(patterns) == 0 || strncmp(clean, top, length) != 0 || clean[length] != '/')
+        return FALSE;
+    char *path = clean + length + 1;
+    for (char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        gboolean out = pattern_list_match(patterns, path, TRUE) == PATTERN_EXCLUDE;
+        *slash = '/';
+        if (out)
+            return TRUE;
+    }
+    return pattern_list_match(patterns, path, TRUE) == PATTERN_EXCLUDE;
+}
+
+static gboolean same_file_system(int a, int b)
+{
+    struct stat first, second;
+    return fstat(a, &first) != 0 || fstat(b, &second) != 0 || first.st_dev == second.st_dev;
+}
+
+gboolean engine_check_apart(const JobStore *where, const char *const *sources, const PatternList *patterns,
+                            gboolean one_file_system, GError **error)
+{
+    g_autofree char *directory = engine_store_directory(where);
+    g_auto(AutoFd) store = directory ? open_nearest(directory) : -1;
+    for (; store >= 0 && *sources; sources++) {
+        g_auto(AutoFd) source = open(*sources, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (source < 0 || !dir_lies_in(store, source) || is_left_out(directory, *sources, patterns) ||
+            (one_file_system && !same_file_system(store, source)))
+            continue;
+        g_autofree char *to = human_name(directory, -1), *from = human_name(*sources, -1);
+        return error_set(
+            error, BACKAPP_ERROR_INVALID,
+            "the store %s lies inside the source %s: each copy would hold the ones before it; choose a store "
+            "elsewhere, or leave it out with --exclude",
+            to, from);
+    }
+    return TRUE;
 }
 
 static gboolean is_missing(const char *url)

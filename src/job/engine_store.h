@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "fs/pattern.h"
 #include "job/spec.h"
 #include "store/drivers.h"
 #include "store/provider.h"
@@ -20,6 +21,11 @@ const Provider *engine_provider(const JobStore *where);
 
 /* The directory that the store is on this machine; NULL if it is none. The caller frees. */
 char *engine_store_directory(const JobStore *where);
+
+/* FALSE with INVALID if the store is a directory that lies inside one of the sources (NULL-terminated) and that the patterns
+ * (may be NULL) do not leave out, nor, with one_file_system, its mount: a copy would be part of what is copied. */
+gboolean engine_check_apart(const JobStore *where, const char *const *sources, const PatternList *patterns,
+                            gboolean one_file_system, GError **error);
 
 /* FALSE with NOT_FOUND if the store is a directory that is not there: opening would make it. */
 gboolean engine_store_is_there(const JobStore *where, GError **error);

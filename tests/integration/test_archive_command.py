@@ -281,6 +281,22 @@ def test_missing_source():
         assert not place.store.exists() or place.files() == []
 
 
+def test_store_inside_a_source():
+    with ArchivePlace() as place:
+        place.fill(a="1", stores__keep="2")
+        inside = place.src / "stores" / "new"
+        for argv in (["archive", "create", inside, place.src], ["s3sync", place.src, inside],
+                     ["two-stage", place.src, place.root / "mirror", inside],
+                     ["archive", "create", "--exclude", "/other", inside, place.src]):
+            code, _, err = place.run(*argv)
+            assert code == 1 and "lies inside the source" in err, f"{argv}: {code} {err}"
+        assert not inside.exists() and not (place.root / "mirror").exists()
+        place.good("archive", "create", "--name", "n", "--exclude", "/stores", inside, place.src)
+        place.good("archive", "create", "--name", "n", "--exclude", "/stores/new", inside, place.src)
+        assert [point["filesTotal"] if "filesTotal" in point else point["files"]
+                for point in place.lines("archive", "list", inside)] == [2, 1]
+
+
 def test_usage():
     with ArchivePlace() as place:
         s = place.store

@@ -31,7 +31,7 @@ int resume_folder(const char *state_dir, const ArchivePlace *place, GError **err
     guint8 hash[HASH_BYTES];
     digest_sha256(where, strlen(where), hash);
     g_autofree char *name = digest_hex(hash, NAME_BYTES);
-    g_autofree char *path = g_build_filename(state_dir, "archives", name, NULL);
+    g_autofree char *path = g_build_filename(state_dir, name, NULL);
     int fd = g_mkdir_with_parents(path, 0700) == 0 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd < 0)
         error_set_errno(error, errno, "cannot make the folder for what an archive needs to be resumed, %s", path);

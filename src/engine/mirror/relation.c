@@ -10,8 +10,6 @@
 #include "engine/mirror/destination.h"
 #include "fs/dir.h"
 
-#define DEPTH_MAX 100000
-
 typedef struct {
     dev_t dev;
     ino_t ino;
@@ -29,25 +27,6 @@ static gboolean identify(int fd, Identity *identity)
 static gboolean same(const Identity *a, const Identity *b)
 {
     return a->dev == b->dev && a->ino == b->ino;
-}
-
-/* TRUE if `what` is the directory start_fd or one of its ancestors. */
-static gboolean is_self_or_ancestor(int start_fd, const Identity *what)
-{
-    g_auto(AutoFd) fd = openat(start_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    Identity here;
-    Identity last = {0};
-    for (guint depth = 0; fd >= 0 && depth < DEPTH_MAX && identify(fd, &here); depth++) {
-        if (same(&here, what))
-            return TRUE;
-        if (depth > 0 && same(&here, &last))
-            return FALSE; /* the root is its own parent */
-        last = here;
-        int parent = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        fd_clear(&fd);
-        fd = parent;
-    }
-    return FALSE;
 }
 
 static int open_source(const char *path, GError **error)
@@ -90,12 +69,12 @@ static gboolean check_overlap(const char *source, int source_fd, const char *des
         return error_set_errno(error, errno, "cannot look at %s", from);
     if (dest_exists && same(&source_id, &dest_id))
         return error_set(error, BACKAPP_ERROR_INVALID, "source and destination are the same directory: %s", from);
-    if (is_self_or_ancestor(dest_fd, &source_id))
+    if (dir_lies_in(dest_fd, source_fd))
         return error_set(error, BACKAPP_ERROR_INVALID,
                          "the destination %s lies inside the source %s: a mirror of itself would grow without end; "
                          "choose a destination elsewhere",
                          to, from);
-    if (dest_exists && is_self_or_ancestor(source_fd, &dest_id))
+    if (dest_exists && dir_lies_in(source_fd, dest_fd))
         return error_set(error, BACKAPP_ERROR_INVALID,
                          "the source %s lies inside the destination %s: it would be replaced by its own copy; choose a "
                          "destination elsewhere",

@@ -327,7 +327,7 @@ static void test_group(void **state)
 
 static void change_state_file(const CreateScene *scene, const char *name, gboolean cut)
 {
-    g_autofree char *archives = g_build_filename(scene->state, "archives", NULL);
+    const char *archives = scene->state;
     g_autoptr(GDir) dir = g_dir_open(archives, 0, NULL);
     g_autofree char *path = g_build_filename(archives, g_dir_read_name(dir), name, NULL);
     g_autofree char *data = NULL;
