@@ -79,11 +79,15 @@ def test_wrong_verifications_are_refused():
     with StorePlace() as place:
         for arguments, word in (
             ((), "DEST"), (("",), "empty"), (("s3://",), "bucket"), ((place.src, place.dst), "one"),
-            (("--read-back", place.src), "stores"), (("--jobs", "2", "s3://b/x"), "--concurrency"),
+            (("--read-back", place.src), "stores"),
             (("--endpoint", "x", "s3://b/x"), "https://"), (("--provider", "x", "s3://b/x"), "aws"),
             (("--concurrency", "x", "s3://b/x"), "--concurrency"), (("--bwlimit", "x", "s3://b/x"), "--bwlimit"),
         ):
             wrong(place, "verify", *arguments, words=[word])
+        # What it is has to be asked of the store.
+        place.fill(a="1")
+        place.good("s3sync", place.src, place.root / "copy")
+        wrong(place, "verify", "--jobs", "2", place.root / "copy", words=["--concurrency"])
 
 
 def test_what_is_not_there_fails():

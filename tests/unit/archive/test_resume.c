@@ -103,13 +103,11 @@ static void test_state(void **state)
     }
     assert_int_equal(close(file), 0);
     assert_true(resume_forget(fd, NULL) && resume_forget(fd, NULL));
-    g_autofree char *command = g_strdup_printf("%s/archives", folder);
-    g_autoptr(GDir) dir = g_dir_open(command, 0, NULL);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     for (const char *name; (name = g_dir_read_name(dir)) != NULL;) {
-        g_autofree char *one = g_build_filename(command, name, NULL);
+        g_autofree char *one = g_build_filename(folder, name, NULL);
         assert_int_equal(rmdir(one), 0);
     }
-    assert_int_equal(rmdir(command), 0);
     assert_int_equal(rmdir(folder), 0);
 }
 
@@ -143,10 +141,9 @@ static void check_end(CreateScene *scene)
 {
     scene_check(scene);
     assert_int_equal(scene_objects(scene, ""), scene->stats.volumes + 1);
-    g_autofree char *find = g_strdup_printf("%s/archives", scene->state);
-    g_autoptr(GDir) dir = g_dir_open(find, 0, NULL);
+    g_autoptr(GDir) dir = g_dir_open(scene->state, 0, NULL);
     const char *name = g_dir_read_name(dir);
-    g_autofree char *folder = g_build_filename(find, name, NULL);
+    g_autofree char *folder = g_build_filename(scene->state, name, NULL);
     assert_int_equal(rmdir(folder), 0); /* it was empty */
     g_autoptr(GPtrArray) uploads = store_list_uploads(scene->store, "", NULL);
     assert_int_equal(uploads->len, 0);
@@ -327,9 +324,8 @@ static void test_group(void **state)
 
 static void change_state_file(const CreateScene *scene, const char *name, gboolean cut)
 {
-    const char *archives = scene->state;
-    g_autoptr(GDir) dir = g_dir_open(archives, 0, NULL);
-    g_autofree char *path = g_build_filename(archives, g_dir_read_name(dir), name, NULL);
+    g_autoptr(GDir) dir = g_dir_open(scene->state, 0, NULL);
+    g_autofree char *path = g_build_filename(scene->state, g_dir_read_name(dir), name, NULL);
     g_autofree char *data = NULL;
     gsize length = 0;
     assert_true(g_file_get_contents(path, &data, &length, NULL));
