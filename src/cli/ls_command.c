@@ -153,6 +153,7 @@ static gboolean show(const Listing *listing, RestoreSource *source, GError **err
 static gboolean list(const Listing *listing, GError **error)
 {
     const JobSpec *spec = listing->spec;
+    g_assert(spec != NULL);
     guint8 key[KEY_BYTES] = {0};
     gboolean has_key = FALSE;
     g_autoptr(Store) store = engine_open_store(&spec->store, NULL, NULL, error);

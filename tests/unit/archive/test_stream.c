@@ -560,8 +560,7 @@ static void test_local(void **state)
     must(directory != NULL, error);
     store_free(scene->store);
     scene->store = store_local_new(directory, &error);
-    if (scene->store == NULL)
-        fail_msg("%s", error->message);
+    g_assert(scene->store != NULL);
     assert_true(store_can(scene->store, STORE_ETAG_SHA256));
     scene->store->max_part = MIB;
     scene->place.store = scene->store;
