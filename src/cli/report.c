@@ -146,8 +146,9 @@ static const char *describe_state(const Report *report)
     if (spec->type == JOB_S3_MIRROR)
         return "What was uploaded so far stays; the last restore point is as it was. Run it again to go on.";
     if (spec->type == JOB_ARCHIVE)
-        return "No new point was made; those that were there are as before. Run it again: it goes on behind what was "
-               "stored whole.";
+        return "No new point was made; those that were there are as before. Volumes that were stored whole are not "
+               "sent "
+               "again by the next run.";
     if (spec->type == JOB_ARCHIVE_VERIFY || spec->type == JOB_ARCHIVE_REINDEX || spec->type == JOB_DRILL)
         return "Nothing was changed.";
     if (spec->type == JOB_ARCHIVE_RETENTION)
