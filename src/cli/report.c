@@ -147,8 +147,7 @@ static const char *describe_state(const Report *report)
         return "What was uploaded so far stays; the last restore point is as it was. Run it again to go on.";
     if (spec->type == JOB_ARCHIVE)
         return "No new point was made; those that were there are as before. Volumes that were stored whole are not "
-               "sent "
-               "again by the next run.";
+               "sent again by the next run.";
     if (spec->type == JOB_ARCHIVE_VERIFY || spec->type == JOB_ARCHIVE_REINDEX || spec->type == JOB_DRILL)
         return "Nothing was changed.";
     if (spec->type == JOB_ARCHIVE_RETENTION)
@@ -193,7 +192,7 @@ static void show_end(Report *report, const char *what, const char *message)
 static const char *refused_state(const Report *report)
 {
     const JobSpec *spec = report->spec;
-    if (spec->options.dry_run)
+    if (spec->options.dry_run || spec->type == JOB_RECOVER)
         return "Nothing was changed.";
     if (spec->type == JOB_TWO_STAGE && !spec->options.s3.only_s3 && json_object_get(report->summary, "stage2"))
         return "The mirror was brought up to date; the store was not changed. To go on with the store alone: two-stage "

@@ -398,9 +398,7 @@ def test_versions_of_a_mirror():
         code, _, err = place.run("restore", "--at", "nonsense", place.dst, "--to", place.back)
         assert code == 1 and "neither" in err, err
         # A mirror of archives is a mirror.
-        archives = Archives(place)
-        archives.origin = place.src / "archives"
-        archives.backup()
+        place.fine("archive", "create", "--name", "home", "--exclude", "/archives", place.src / "archives", place.src)
         kind.backup()
         restore(place, kind, to=place.root / "whole")
         assert (place.root / "whole" / "archives" / "home").is_dir()
