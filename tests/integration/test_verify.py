@@ -115,7 +115,9 @@ def _(source, mirror):
         check(code == 1 and stats['missing'] == 1 and ('missing', 'a') in warnings, (code, stats, warnings))
     check(run('mirror', source, mirror)[0] == 0, 'repair')
     code, stats, warnings = run('verify', mirror)
-    check(code == 0 and stats['missing'] == 0 and stats['recorded'] == 1, (code, stats, warnings))
+    # The new file may have got the inode of the old one: then the record is about it, and the hash proves it.
+    check(code == 0 and stats['missing'] == 0 and stats['recorded'] <= 1 and stats['recorded'] + stats['proven'] == 4,
+          (code, stats, warnings))
 
 
 @case('what source and mirror both have lost is missing once')
