@@ -128,8 +128,10 @@ static gboolean find_extents(Writer *writer, int fd, const FileMeta *meta)
             g_array_append_val(writer->extents, extent);
         at = hole;
     }
-    const TarExtent *first = &g_array_index(writer->extents, TarExtent, 0);
-    return !(writer->extents->len == 1 && first->offset == 0 && first->length == meta->size);
+    if (writer->extents->len != 1)
+        return TRUE;
+    const TarExtent *only = &g_array_index(writer->extents, TarExtent, 0);
+    return only->offset != 0 || only->length != meta->size;
 }
 
 /* ---- into the stream ---- */

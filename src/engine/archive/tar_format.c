@@ -424,8 +424,10 @@ static int read_extents(MapReader *in, guint64 size, GArray *extents)
 int tar_read_map(const guint8 *data, gsize length, guint64 size, GArray *extents, gsize *used, GError **error)
 {
     guint before = extents->len;
-    MapReader in = {.at = data, .end = data + length};
     *used = 0;
+    if (length == 0)
+        return 0;
+    MapReader in = {.at = data, .end = data + length};
     int got = read_extents(&in, size, extents);
     gsize bytes = (gsize)(in.at - data);
     bytes += tar_padding(bytes);
