@@ -120,6 +120,8 @@ static gboolean read_field(const json_t *value, const JsonField *field, const ch
         g_free(*(char **)member);
         *(char **)member = name;
         return TRUE;
+    case FIELD_OBJECT:
+        return json_line_read_object(value, field->fields, where, member, error);
     case FIELD_CUSTOM:
         return field->read(value, where, member, error);
     }
@@ -182,6 +184,9 @@ void json_line_write(json_t *object, const JsonField *fields, gconstpointer from
             break;
         case FIELD_NAME:
             value = *(char *const *)member ? json_name_new(*(char *const *)member) : NULL;
+            break;
+        case FIELD_OBJECT:
+            value = json_line_print_object(field->fields, member);
             break;
         case FIELD_CUSTOM:
             value = field->print ? field->print(member) : NULL;

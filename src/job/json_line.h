@@ -24,19 +24,22 @@ typedef enum {
     FIELD_UINT64, /* guint64, from min to max */
     FIELD_TEXT,   /* char *, UTF-8, min to max bytes */
     FIELD_NAME,   /* char *, any bytes, min to max of them (json_name.h) */
+    FIELD_OBJECT, /* an object with the keys of another table */
     FIELD_CUSTOM, /* read by the function */
 } FieldKind;
 
-typedef struct {
+typedef struct JsonField JsonField;
+struct JsonField {
     const char *key;
     FieldKind kind;
     gsize offset; /* of the member in the structure */
     guint64 min, max;
+    const JsonField *fields; /* FIELD_OBJECT: its table; offsets there count from the member */
     /* FIELD_CUSTOM: reads value into member; `where` names it. */
     gboolean (*read)(const json_t *value, const char *where, gpointer member, GError **error);
     /* FIELD_CUSTOM: the member as JSON, a new reference; NULL leaves the key out. May be NULL: never printed. */
     json_t *(*print)(gconstpointer member);
-} JsonField;
+};
 
 /* Reads the object's keys into `into`; keys that are not there leave the member as it is. The table ends with a NULL
  * key. `prefix` stands before a key in errors ("options."). INVALID for an unknown key (unless ignore_unknown), a wrong

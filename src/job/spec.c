@@ -218,16 +218,6 @@ static const JsonField keep_fields[] = {
     {0},
 };
 
-static gboolean read_keep(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, keep_fields, where, member, error);
-}
-
-static json_t *print_keep(gconstpointer member)
-{
-    return json_line_print_object(keep_fields, member);
-}
-
 static gboolean read_engine(const json_t *value, const char *where, gpointer member, GError **error)
 {
     const char *name = json_is_string(value) ? json_string_value(value) : "";
@@ -249,80 +239,10 @@ static const JsonField ssh_fields[] = {
     {0},
 };
 
-static gboolean read_ssh(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, ssh_fields, where, member, error);
-}
-
-static json_t *print_ssh(gconstpointer member)
-{
-    return json_line_print_object(ssh_fields, member);
-}
-
 static const JsonField rsync_fields[] = {
-    {.key = "ssh", .kind = FIELD_CUSTOM, .read = read_ssh, .print = print_ssh},
+    {.key = "ssh", .kind = FIELD_OBJECT, .fields = ssh_fields},
     {0},
 };
-
-static gboolean read_rsync(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, rsync_fields, where, member, error);
-}
-
-static json_t *print_rsync(gconstpointer member)
-{
-    return json_line_print_object(rsync_fields, member);
-}
-
-static gboolean read_s3(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, job_s3_fields, where, member, error);
-}
-
-static json_t *print_s3(gconstpointer member)
-{
-    return json_line_print_object(job_s3_fields, member);
-}
-
-static gboolean read_restore(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, job_restore_fields, where, member, error);
-}
-
-static json_t *print_restore(gconstpointer member)
-{
-    return json_line_print_object(job_restore_fields, member);
-}
-
-static gboolean read_archive(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, job_archive_fields, where, member, error);
-}
-
-static json_t *print_archive(gconstpointer member)
-{
-    return json_line_print_object(job_archive_fields, member);
-}
-
-static gboolean read_retention(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, job_retention_fields, where, member, error);
-}
-
-static json_t *print_retention(gconstpointer member)
-{
-    return json_line_print_object(job_retention_fields, member);
-}
-
-static gboolean read_drill(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, job_drill_fields, where, member, error);
-}
-
-static json_t *print_drill(gconstpointer member)
-{
-    return json_line_print_object(job_drill_fields, member);
-}
 
 static const JsonField option_fields[] = {
     {.key = "deleteExtraneous", .kind = FIELD_BOOL, .offset = OPTION(delete_extraneous)},
@@ -343,7 +263,7 @@ static const JsonField option_fields[] = {
     {.key = "xattrs", .kind = FIELD_BOOL, .offset = OPTION(xattrs)},
     {.key = "checksum", .kind = FIELD_BOOL, .offset = OPTION(checksum)},
     {.key = "maxDeletePercent", .kind = FIELD_UINT, .offset = OPTION(max_delete_percent), .max = 100},
-    {.key = "keepVersions", .kind = FIELD_CUSTOM, .read = read_keep, .print = print_keep},
+    {.key = "keepVersions", .kind = FIELD_OBJECT, .fields = keep_fields},
     {.key = "inplace", .kind = FIELD_BOOL, .offset = OPTION(inplace)},
     {.key = "verify", .kind = FIELD_BOOL, .offset = OPTION(verify)},
     {.key = "engine", .kind = FIELD_CUSTOM, .offset = OPTION(engine_rsync), .read = read_engine, .print = print_engine},
@@ -355,28 +275,14 @@ static const JsonField option_fields[] = {
     {.key = "confirm", .kind = FIELD_TEXT, .offset = OPTION(confirm), .min = 1, .max = 128},
     {.key = "jobs", .kind = FIELD_UINT, .offset = OPTION(jobs), .max = 256},
     {.key = "items", .kind = FIELD_BOOL, .offset = OPTION(items)},
-    {.key = "rsync", .kind = FIELD_CUSTOM, .read = read_rsync, .print = print_rsync},
-    {.key = "syncToS3", .kind = FIELD_CUSTOM, .offset = OPTION(s3), .read = read_s3, .print = print_s3},
-    {.key = "restore", .kind = FIELD_CUSTOM, .offset = OPTION(restore), .read = read_restore, .print = print_restore},
-    {.key = "archive", .kind = FIELD_CUSTOM, .offset = OPTION(archive), .read = read_archive, .print = print_archive},
-    {.key = "retention",
-     .kind = FIELD_CUSTOM,
-     .offset = OPTION(retention),
-     .read = read_retention,
-     .print = print_retention},
-    {.key = "drill", .kind = FIELD_CUSTOM, .offset = OPTION(drill), .read = read_drill, .print = print_drill},
+    {.key = "rsync", .kind = FIELD_OBJECT, .fields = rsync_fields},
+    {.key = "syncToS3", .kind = FIELD_OBJECT, .offset = OPTION(s3), .fields = job_s3_fields},
+    {.key = "restore", .kind = FIELD_OBJECT, .offset = OPTION(restore), .fields = job_restore_fields},
+    {.key = "archive", .kind = FIELD_OBJECT, .offset = OPTION(archive), .fields = job_archive_fields},
+    {.key = "retention", .kind = FIELD_OBJECT, .offset = OPTION(retention), .fields = job_retention_fields},
+    {.key = "drill", .kind = FIELD_OBJECT, .offset = OPTION(drill), .fields = job_drill_fields},
     {0},
 };
-
-static gboolean read_options(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, option_fields, where, member, error);
-}
-
-static json_t *print_options(gconstpointer member)
-{
-    return json_line_print_object(option_fields, member);
-}
 
 static gboolean read_ionice_class(const json_t *value, const char *where, gpointer member, GError **error)
 {
@@ -404,16 +310,6 @@ static const JsonField ionice_fields[] = {
     {0},
 };
 
-static gboolean read_ionice(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, ionice_fields, where, member, error);
-}
-
-static json_t *print_ionice(gconstpointer member)
-{
-    return json_line_print_object(ionice_fields, member);
-}
-
 static gboolean read_memory(const json_t *value, const char *where, gpointer member, GError **error)
 {
     json_int_t bytes = json_integer_value(value);
@@ -430,21 +326,11 @@ static json_t *print_memory(gconstpointer member)
 
 static const JsonField limit_fields[] = {
     {.key = "nice", .kind = FIELD_INT, .offset = LIMIT(nice), .max = 19},
-    {.key = "ionice", .kind = FIELD_CUSTOM, .read = read_ionice, .print = print_ionice},
+    {.key = "ionice", .kind = FIELD_OBJECT, .fields = ionice_fields},
     {.key = "memory", .kind = FIELD_CUSTOM, .offset = LIMIT(memory), .read = read_memory, .print = print_memory},
     {.key = "bandwidth", .kind = FIELD_UINT64, .offset = LIMIT(bandwidth), .max = G_MAXINT64},
     {0},
 };
-
-static gboolean read_limits(const json_t *value, const char *where, gpointer member, GError **error)
-{
-    return json_line_read_object(value, limit_fields, where, member, error);
-}
-
-static json_t *print_limits(gconstpointer member)
-{
-    return json_line_print_object(limit_fields, member);
-}
 
 #define SPEC(name) G_STRUCT_OFFSET(JobSpec, name)
 
@@ -527,8 +413,8 @@ static const JsonField spec_fields[] = {
      .offset = SPEC(destinations),
      .read = read_destinations,
      .print = print_destinations},
-    {.key = "options", .kind = FIELD_CUSTOM, .offset = SPEC(options), .read = read_options, .print = print_options},
-    {.key = "limits", .kind = FIELD_CUSTOM, .offset = SPEC(limits), .read = read_limits, .print = print_limits},
+    {.key = "options", .kind = FIELD_OBJECT, .offset = SPEC(options), .fields = option_fields},
+    {.key = "limits", .kind = FIELD_OBJECT, .offset = SPEC(limits), .fields = limit_fields},
     {.key = "store", .kind = FIELD_CUSTOM, .offset = SPEC(store), .read = read_store, .print = print_store},
     /* After the stores, which the keys in it are for. */
     {.key = "secrets", .kind = FIELD_CUSTOM, .read = read_secrets, .print = print_secrets},
