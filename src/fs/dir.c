@@ -199,6 +199,18 @@ gboolean dir_make_path(int root_fd, const char *path, guint32 mode, GError **err
     return TRUE;
 }
 
+gboolean dir_is_inner_path(const char *path)
+{
+    for (const char *at = path;; at++) {
+        gsize length = strcspn(at, "/");
+        if (length == 0 || (length == 1 && at[0] == '.') || (length == 2 && at[0] == '.' && at[1] == '.'))
+            return FALSE;
+        at += length;
+        if (*at == '\0')
+            return TRUE;
+    }
+}
+
 gboolean dir_lies_in(int fd, int in_fd)
 {
     struct stat wanted;

@@ -15,6 +15,10 @@ int dir_open(int root_fd, const char *path, GError **error);
 /* Opens the parent of `path` (not empty) and points *base at the last component inside `path`. Errors as dir_open. */
 int dir_open_parent(int root_fd, const char *path, const char **base, GError **error);
 
+/* TRUE for the path of something below a root: not empty, no empty component, none that is "." or ".."; so without a slash
+ * at either end. For paths from outside. */
+gboolean dir_is_inner_path(const char *path);
+
 /* Makes `path` and its missing parents below root_fd, mode 0700 (given mode for the last one). Existing ones stay. */
 gboolean dir_make_path(int root_fd, const char *path, guint32 mode, GError **error);
 

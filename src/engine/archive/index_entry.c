@@ -1,6 +1,7 @@
 #include "engine/archive/index.h"
 
 #include "base/error.h"
+#include "fs/dir.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -40,25 +41,12 @@ void index_entry_encode(const IndexEntry *entry, const char *previous_path, GByt
     bytes_put_varint(out, entry->header_length);
 }
 
-/* TRUE for what a path below a root may be: no empty segment, no "." or "..", no slash at either end. */
-static gboolean is_relative(const char *path)
-{
-    for (const char *at = path;; at++) {
-        gsize length = strcspn(at, "/");
-        if (length == 0 || (length == 1 && at[0] == '.') || (length == 2 && at[0] == '.' && at[1] == '.'))
-            return FALSE;
-        at += length;
-        if (*at == '\0')
-            return TRUE;
-    }
-}
-
 static gboolean is_sound(const IndexEntry *entry)
 {
     const S3Entry *of = &entry->entry;
-    if (of->path[0] == '\0' ? !S_ISDIR(of->meta.mode) : !is_relative(of->path))
+    if (of->path[0] == '\0' ? !S_ISDIR(of->meta.mode) : !dir_is_inner_path(of->path))
         return FALSE;
-    if (of->link != NULL && !is_relative(of->link))
+    if (of->link != NULL && !dir_is_inner_path(of->link))
         return FALSE;
     /* A deletion stands alone; sparse is what is stored. */
     if ((entry->flags & INDEX_DELETED) != 0 && entry->flags != INDEX_DELETED)

@@ -59,14 +59,7 @@ static gboolean is_safe_path(const char *path)
     gsize first = strcspn(path, "/");
     if (first == strlen(DESTINATION_STATE_DIR) && strncmp(path, DESTINATION_STATE_DIR, first) == 0)
         return FALSE;
-    for (const char *at = path;; at++) {
-        gsize length = strcspn(at, "/");
-        if (length == 0 || (length == 1 && at[0] == '.') || (length == 2 && at[0] == '.' && at[1] == '.'))
-            return FALSE;
-        at += length;
-        if (*at == '\0')
-            return TRUE;
-    }
+    return dir_is_inner_path(path);
 }
 
 static gboolean has_meta(JournalOp op)

@@ -7,6 +7,7 @@
 #include "engine/restore/mirror_source.h"
 #include "engine/restore/points.h"
 #include "engine/restore/s3_source.h"
+#include "fs/dir.h"
 
 #include <string.h>
 
@@ -64,14 +65,7 @@ void restore_source_free(RestoreSource *source)
 
 gboolean restore_path_is_inside(const char *path)
 {
-    if (*path == '\0')
-        return TRUE;
-    for (const char *part = path; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL) {
-        gsize length = strcspn(part, "/");
-        if (length == 0 || (length == 1 && part[0] == '.') || (length == 2 && part[0] == '.' && part[1] == '.'))
-            return FALSE;
-    }
-    return TRUE;
+    return *path == '\0' || dir_is_inner_path(path);
 }
 
 static gboolean nothing_found(const RestoreSourceOptions *options, GError **error)

@@ -6,6 +6,7 @@
 #include "crypto/crypt_name.h"
 #include "crypto/digest.h"
 #include "crypto/secret.h"
+#include "fs/dir.h"
 
 #define OWN_DIR     ".backapp/"
 #define TRASH_DIR   ".trash/"
@@ -174,16 +175,6 @@ void names_child_key(const S3Names *names, const char *parent_key, const char *n
     g_string_append(out, segment);
 }
 
-static gboolean is_path(const char *path)
-{
-    g_auto(GStrv) segments = g_strsplit(path, "/", -1);
-    for (guint i = 0; segments[i] != NULL; i++) {
-        if (segments[i][0] == '\0' || strcmp(segments[i], ".") == 0 || strcmp(segments[i], "..") == 0)
-            return FALSE;
-    }
-    return path[0] != '\0';
-}
-
 static char *decode_plain(const S3Names *names, const char *key)
 {
     g_auto(GStrv) segments = g_strsplit(key, "/", -1);
@@ -211,7 +202,7 @@ char *names_path(const S3Names *names, const char *key, GError **error)
     } else {
         path = names->as_they_are ? g_strdup(key) : decode_plain(names, key);
     }
-    if (path == NULL || !is_path(path)) {
+    if (path == NULL || !dir_is_inner_path(path)) {
         error_set(error, BACKAPP_ERROR_INVALID, "no file has this object's key");
         return NULL;
     }
