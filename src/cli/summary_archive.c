@@ -2,39 +2,13 @@
 
 #include "base/human.h"
 #include "cli/summary_store.h"
+#include "cli/summary_words.h"
 
 #include <string.h>
 
-static guint64 count_of(const json_t *object, const char *key)
-{
-    json_int_t value = json_integer_value(json_object_get(object, key));
-    return value > 0 ? (guint64)value : 0;
-}
-
-/* "1,234 WORD" */
-static void append_count(GString *out, const char *before, guint64 count, const char *after)
-{
-    g_autofree char *text = human_count(count);
-    g_string_append_printf(out, "%s%s%s", before, text, after);
-}
-
 static void append_files(GString *out, const char *before, guint64 count)
 {
-    append_count(out, before, count, count == 1 ? " file" : " files");
-}
-
-static void append_size(GString *out, const char *before, guint64 bytes, const char *after)
-{
-    g_autofree char *text = human_size(bytes);
-    g_string_append_printf(out, "%s%s%s", before, text, after);
-}
-
-/* A line for a number that is only worth one if it is not 0. */
-static void append_if_any(GString *out, const json_t *object, const char *key, const char *one, const char *many)
-{
-    guint64 count = count_of(object, key);
-    if (count > 0)
-        append_count(out, "  ", count, count == 1 ? one : many);
+    summary_append_count(out, before, count, count == 1 ? " file" : " files");
 }
 
 /* "  BEFORE NAME\n" of a name in the summary. */
@@ -49,17 +23,18 @@ static void append_name(GString *out, const json_t *archive, const char *key, co
 
 static void append_stored(GString *out, const json_t *archive)
 {
-    guint64 tar = count_of(archive, "tarBytes"), stored = count_of(archive, "archiveBytes");
-    append_size(out, "  stored ", stored, "");
+    guint64 tar = summary_count_of(archive, "tarBytes"), stored = summary_count_of(archive, "archiveBytes");
+    summary_append_size(out, "  stored ", stored, "");
     if (tar > 0 && stored > 0)
         g_string_append_printf(out, " (%.1f%% of the tar)", 100.0 * (double)stored / (double)tar);
-    append_count(out, " in ", count_of(archive, "volumes"), count_of(archive, "volumes") == 1 ? " volume" : " volumes");
+    summary_append_count(out, " in ", summary_count_of(archive, "volumes"),
+                         summary_count_of(archive, "volumes") == 1 ? " volume" : " volumes");
     double seconds = json_number_value(json_object_get(archive, "duration"));
     if (seconds >= 0.1)
-        append_size(out, ", ", (guint64)((double)tar / seconds), "/s");
+        summary_append_size(out, ", ", (guint64)((double)tar / seconds), "/s");
     g_string_append_c(out, '\n');
-    if (count_of(archive, "resumedBytes") > 0)
-        append_size(out, "  of it from an interrupted run: ", count_of(archive, "resumedBytes"), "\n");
+    if (summary_count_of(archive, "resumedBytes") > 0)
+        summary_append_size(out, "  of it from an interrupted run: ", summary_count_of(archive, "resumedBytes"), "\n");
 }
 
 void summary_append_archive(GString *out, gboolean dry_run, const json_t *archive)
@@ -67,23 +42,24 @@ void summary_append_archive(GString *out, gboolean dry_run, const json_t *archiv
     if (!archive)
         return;
     const char *type = json_string_value(json_object_get(archive, "type"));
-    append_files(out, dry_run ? "  would archive " : "  archived ", count_of(archive, "filesArchived"));
-    append_size(out, ", ", count_of(archive, "bytesArchived"), "");
-    append_files(out, "; the source has ", count_of(archive, "filesTotal"));
-    append_size(out, ", ", count_of(archive, "bytesTotal"), "\n");
+    append_files(out, dry_run ? "  would archive " : "  archived ", summary_count_of(archive, "filesArchived"));
+    summary_append_size(out, ", ", summary_count_of(archive, "bytesArchived"), "");
+    append_files(out, "; the source has ", summary_count_of(archive, "filesTotal"));
+    summary_append_size(out, ", ", summary_count_of(archive, "bytesTotal"), "\n");
     if (g_strcmp0(type, "full") != 0) {
-        append_count(out, "  since the point before: created ", count_of(archive, "filesCreated"), "");
-        append_count(out, ", changed ", count_of(archive, "filesChanged"), "");
-        append_count(out, ", deleted ", count_of(archive, "filesDeleted"), "");
-        append_count(out, ", unchanged ", count_of(archive, "filesUnchanged"), "\n");
+        summary_append_count(out, "  since the point before: created ", summary_count_of(archive, "filesCreated"), "");
+        summary_append_count(out, ", changed ", summary_count_of(archive, "filesChanged"), "");
+        summary_append_count(out, ", deleted ", summary_count_of(archive, "filesDeleted"), "");
+        summary_append_count(out, ", unchanged ", summary_count_of(archive, "filesUnchanged"), "\n");
     }
     if (!dry_run)
         append_stored(out, archive);
     summary_append_requests(out, dry_run, archive);
-    append_if_any(out, archive, "unreadable", " could not be read\n", " could not be read\n");
-    append_if_any(out, archive, "changedDuringRead", " changed while it was read\n", " changed while they were read\n");
-    append_if_any(out, archive, "vanished", " vanished during the run\n", " vanished during the run\n");
-    append_if_any(out, archive, "filesSkipped", " was skipped\n", " were skipped\n");
+    summary_append_if_any(out, archive, "unreadable", " could not be read\n", " could not be read\n");
+    summary_append_if_any(out, archive, "changedDuringRead", " changed while it was read\n",
+                          " changed while they were read\n");
+    summary_append_if_any(out, archive, "vanished", " vanished during the run\n", " vanished during the run\n");
+    summary_append_if_any(out, archive, "filesSkipped", " was skipped\n", " were skipped\n");
     append_name(out, archive, "point", dry_run ? "the point would be" : "the point is");
     append_name(out, archive, "parent", "it builds on");
 }
@@ -92,25 +68,26 @@ void summary_append_archive_proof(GString *out, const json_t *archive)
 {
     if (!archive)
         return;
-    guint64 points = count_of(archive, "points"), wrong = count_of(archive, "damaged") + count_of(archive, "missing");
+    guint64 points = summary_count_of(archive, "points"),
+            wrong = summary_count_of(archive, "damaged") + summary_count_of(archive, "missing");
     append_name(out, archive, "point", "the point");
-    append_count(out, "  ", points,
-                 points == 1 ? " archive of its chain looked at\n" : " archives of its chain looked at\n");
+    summary_append_count(out, "  ", points,
+                         points == 1 ? " archive of its chain looked at\n" : " archives of its chain looked at\n");
     if (json_is_true(json_object_get(archive, "full"))) {
-        append_files(out, "  every byte was read: ", count_of(archive, "files"));
-        append_size(out, ", ", count_of(archive, "bytes"), " proven by their hashes\n");
+        append_files(out, "  every byte was read: ", summary_count_of(archive, "files"));
+        summary_append_size(out, ", ", summary_count_of(archive, "bytes"), " proven by their hashes\n");
     } else if (wrong == 0)
         g_string_append(out, "  every index is whole, every volume is there as recorded\n");
-    append_if_any(out, archive, "unproven", " file without a hash\n", " files without a hash\n");
-    append_if_any(out, archive, "damaged", " DAMAGED\n", " DAMAGED\n");
-    append_if_any(out, archive, "missing", " MISSING\n", " MISSING\n");
+    summary_append_if_any(out, archive, "unproven", " file without a hash\n", " files without a hash\n");
+    summary_append_if_any(out, archive, "damaged", " DAMAGED\n", " DAMAGED\n");
+    summary_append_if_any(out, archive, "missing", " MISSING\n", " MISSING\n");
 }
 
 void summary_append_reindexed(GString *out, const json_t *archive)
 {
     if (!archive)
         return;
-    append_files(out, "  the index was made anew: ", count_of(archive, "files"));
-    append_size(out, ", ", count_of(archive, "bytes"), "\n");
+    append_files(out, "  the index was made anew: ", summary_count_of(archive, "files"));
+    summary_append_size(out, ", ", summary_count_of(archive, "bytes"), "\n");
     append_name(out, archive, "point", "the point is");
 }

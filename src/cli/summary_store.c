@@ -1,41 +1,15 @@
 #include "cli/summary_store.h"
 
 #include "base/human.h"
+#include "cli/summary_words.h"
 #include "cli/terminal.h"
 
 #include <string.h>
 
-static guint64 count_of(const json_t *object, const char *key)
-{
-    json_int_t value = json_integer_value(json_object_get(object, key));
-    return value > 0 ? (guint64)value : 0;
-}
-
-/* "1,234 WORD" */
-static void append_count(GString *out, const char *before, guint64 count, const char *after)
-{
-    g_autofree char *text = human_count(count);
-    g_string_append_printf(out, "%s%s%s", before, text, after);
-}
-
 /* "1 file", "1,234 files". */
 static void append_amount(GString *out, const char *before, guint64 count, const char *one, const char *many)
 {
-    append_count(out, before, count, count == 1 ? one : many);
-}
-
-static void append_size(GString *out, const char *before, guint64 bytes, const char *after)
-{
-    g_autofree char *text = human_size(bytes);
-    g_string_append_printf(out, "%s%s%s", before, text, after);
-}
-
-/* A line for a number that is only worth one if it is not 0. */
-static void append_if_any(GString *out, const json_t *object, const char *key, const char *one, const char *many)
-{
-    guint64 count = count_of(object, key);
-    if (count > 0)
-        append_count(out, "  ", count, count == 1 ? one : many);
+    summary_append_count(out, before, count, count == 1 ? one : many);
 }
 
 void summary_append_requests(GString *out, gboolean dry_run, const json_t *stage2)
@@ -45,7 +19,7 @@ void summary_append_requests(GString *out, gboolean dry_run, const json_t *stage
     guint64 sum = 0;
     GString *detail = g_string_new(NULL);
     for (guint i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        guint64 count = count_of(requests, kinds[i]);
+        guint64 count = summary_count_of(requests, kinds[i]);
         sum += count;
         if (count > 0)
             g_string_append_printf(detail, "%s%s %" G_GUINT64_FORMAT, detail->len > 0 ? ", " : "", kinds[i], count);
@@ -76,33 +50,35 @@ static void append_place(GString *out, const json_t *stage2)
 
 static void append_proof(GString *out, const json_t *stage2)
 {
-    append_if_any(out, stage2, "verified", " object verified\n", " objects verified\n");
-    append_if_any(out, stage2, "damaged", " DAMAGED object\n", " DAMAGED objects\n");
-    append_if_any(out, stage2, "missing", " MISSING object\n", " MISSING objects\n");
+    summary_append_if_any(out, stage2, "verified", " object verified\n", " objects verified\n");
+    summary_append_if_any(out, stage2, "damaged", " DAMAGED object\n", " DAMAGED objects\n");
+    summary_append_if_any(out, stage2, "missing", " MISSING object\n", " MISSING objects\n");
 }
 
 static void append_work(GString *out, gboolean dry_run, const json_t *stage2)
 {
-    append_amount(out, dry_run ? "  would upload " : "  uploaded ", count_of(stage2, "filesUploaded"), " file",
+    append_amount(out, dry_run ? "  would upload " : "  uploaded ", summary_count_of(stage2, "filesUploaded"), " file",
                   " files");
-    append_size(out, ", ", count_of(stage2, "bytesUploaded"), "");
-    append_count(out, dry_run ? "; copy inside the store " : "; copied inside the store ",
-                 count_of(stage2, "filesCopied"), "");
-    append_count(out, dry_run ? ", delete " : ", deleted ", count_of(stage2, "filesDeleted"), "");
-    append_count(out, "; unchanged ", count_of(stage2, "filesUnchanged"), "\n");
-    if (count_of(stage2, "bytesSaved") > 0)
-        append_size(out, "  not sent because it was there already: ", count_of(stage2, "bytesSaved"), "\n");
+    summary_append_size(out, ", ", summary_count_of(stage2, "bytesUploaded"), "");
+    summary_append_count(out, dry_run ? "; copy inside the store " : "; copied inside the store ",
+                         summary_count_of(stage2, "filesCopied"), "");
+    summary_append_count(out, dry_run ? ", delete " : ", deleted ", summary_count_of(stage2, "filesDeleted"), "");
+    summary_append_count(out, "; unchanged ", summary_count_of(stage2, "filesUnchanged"), "\n");
+    if (summary_count_of(stage2, "bytesSaved") > 0)
+        summary_append_size(out, "  not sent because it was there already: ", summary_count_of(stage2, "bytesSaved"),
+                            "\n");
     summary_append_requests(out, dry_run, stage2);
-    append_if_any(out, stage2, "unreadable", " could not be read\n", " could not be read\n");
-    append_if_any(out, stage2, "changedDuringRead", " changed while it was read\n", " changed while they were read\n");
-    append_if_any(out, stage2, "vanished", " vanished during the run\n", " vanished during the run\n");
-    append_if_any(out, stage2, "filesSkipped", " was skipped\n", " were skipped\n");
+    summary_append_if_any(out, stage2, "unreadable", " could not be read\n", " could not be read\n");
+    summary_append_if_any(out, stage2, "changedDuringRead", " changed while it was read\n",
+                          " changed while they were read\n");
+    summary_append_if_any(out, stage2, "vanished", " vanished during the run\n", " vanished during the run\n");
+    summary_append_if_any(out, stage2, "filesSkipped", " was skipped\n", " were skipped\n");
     append_proof(out, stage2);
 }
 
 void summary_append_store_proof(GString *out, const json_t *stage2)
 {
-    if (count_of(stage2, "verified") == 0)
+    if (summary_count_of(stage2, "verified") == 0)
         g_string_append(out, "  0 objects verified\n");
     append_proof(out, stage2);
     summary_append_requests(out, FALSE, stage2);
@@ -141,18 +117,18 @@ void summary_append_destinations(GString *out, gboolean dry_run, const json_t *d
 
 void summary_append_restore(GString *out, gboolean dry_run, const json_t *restore)
 {
-    append_amount(out, dry_run ? "  would restore " : "  restored ", count_of(restore, "filesRestored"), " file",
-                  " files");
-    append_size(out, ", ", count_of(restore, "bytesRestored"), "");
-    append_count(out, "; already right ", count_of(restore, "filesUnchanged"), "");
-    append_count(out, dry_run ? ", to delete " : ", deleted ", count_of(restore, "filesDeleted"), "\n");
-    append_if_any(out, restore, "filesRenamed", " file that was in the way kept under another name\n",
-                  " files that were in the way kept under another name\n");
-    append_if_any(out, restore, "filesSkipped", " skipped\n", " skipped\n");
-    append_if_any(out, restore, "cold", " is in cold storage and must be thawed first (--thaw DAYS)\n",
-                  " are in cold storage and must be thawed first (--thaw DAYS)\n");
-    append_if_any(out, restore, "damaged", " DAMAGED in the store\n", " DAMAGED in the store\n");
-    append_if_any(out, restore, "missing", " MISSING in the store\n", " MISSING in the store\n");
+    append_amount(out, dry_run ? "  would restore " : "  restored ", summary_count_of(restore, "filesRestored"),
+                  " file", " files");
+    summary_append_size(out, ", ", summary_count_of(restore, "bytesRestored"), "");
+    summary_append_count(out, "; already right ", summary_count_of(restore, "filesUnchanged"), "");
+    summary_append_count(out, dry_run ? ", to delete " : ", deleted ", summary_count_of(restore, "filesDeleted"), "\n");
+    summary_append_if_any(out, restore, "filesRenamed", " file that was in the way kept under another name\n",
+                          " files that were in the way kept under another name\n");
+    summary_append_if_any(out, restore, "filesSkipped", " skipped\n", " skipped\n");
+    summary_append_if_any(out, restore, "cold", " is in cold storage and must be thawed first (--thaw DAYS)\n",
+                          " are in cold storage and must be thawed first (--thaw DAYS)\n");
+    summary_append_if_any(out, restore, "damaged", " DAMAGED in the store\n", " DAMAGED in the store\n");
+    summary_append_if_any(out, restore, "missing", " MISSING in the store\n", " MISSING in the store\n");
     const char *point = json_string_value(json_object_get(restore, "point"));
     if (point) {
         g_autofree char *shown = human_name(point, -1);

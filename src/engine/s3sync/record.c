@@ -185,25 +185,34 @@ gboolean record_other_kind(gboolean encrypted, const Store *store, GError **erro
                      store->url);
 }
 
-gboolean record_check_kind(Store *store, const guint8 *content_key, GError **error)
+/* Opens the newest root; *why tells what it says if it cannot be read. 0 if there is none, -1 on error. */
+static int open_newest(Store *store, const guint8 *content_key, TreeReader **reader, GError **why, GError **error)
 {
     g_autoptr(GPtrArray) roots = tree_list_roots(store, error);
     if (roots == NULL || roots->len == 0)
-        return roots != NULL;
+        return roots != NULL ? 0 : -1;
     const TreeRoot *newest = g_ptr_array_index(roots, 0);
+    *reader = tree_reader_open(store, newest->key, content_key, why);
+    return 1;
+}
+
+gboolean record_check_kind(Store *store, const guint8 *content_key, GError **error)
+{
     g_autoptr(GError) local = NULL;
-    g_autoptr(TreeReader) reader = tree_reader_open(store, newest->key, content_key, &local);
+    g_autoptr(TreeReader) reader = NULL;
+    int found = open_newest(store, content_key, &reader, &local, error);
+    if (found <= 0)
+        return found == 0;
     return reader != NULL || !is_other_kind(local, FALSE, content_key, store, error);
 }
 
 gboolean record_rebuild(Catalogue *catalogue, Store *store, const guint8 *content_key, GError **error)
 {
-    g_autoptr(GPtrArray) roots = tree_list_roots(store, error);
-    if (roots == NULL || roots->len == 0)
-        return roots != NULL;
-    const TreeRoot *newest = g_ptr_array_index(roots, 0);
     g_autoptr(GError) local = NULL;
-    g_autoptr(TreeReader) reader = tree_reader_open(store, newest->key, content_key, &local);
+    g_autoptr(TreeReader) reader = NULL;
+    int found = open_newest(store, content_key, &reader, &local, error);
+    if (found <= 0)
+        return found == 0;
     S3Entry entry;
     int got = reader != NULL ? 1 : -1;
     while (got > 0 && (got = tree_reader_next(reader, &entry, &local)) > 0) {
