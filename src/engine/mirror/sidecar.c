@@ -150,7 +150,15 @@ static const char *get_text(BytesReader *in, gsize max, GString *text)
 /* TRUE for what stays below the destination and outside of our own folder. */
 static gboolean is_safe(const char *path)
 {
-    return !g_str_has_prefix(path, DESTINATION_STATE_DIR) && (*path == '\0' || dir_is_inner_path(path));
+    gboolean own = g_str_has_prefix(path, DESTINATION_STATE_DIR);
+    for (const char *at = path; !own && *at != '\0';) {
+        gsize length = strcspn(at, "/");
+        if (length == 0 || (length == 1 && at[0] == '.') || (length == 2 && at[0] == '.' && at[1] == '.'))
+            return FALSE;
+        at += length;
+        at += *at == '/' ? 1 : 0;
+    }
+    return !own;
 }
 
 /* ---- reading ---- */
