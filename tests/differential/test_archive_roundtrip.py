@@ -11,25 +11,18 @@ BACKAPP_TEST_MODE=NAME[,NAME] runs only these modes, BACKAPP_TEST_KEEP=1 keeps t
 
 import base64
 import dataclasses
-import json
 import os
-import pathlib
-import shutil
 import struct
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import dataclass, field
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "servers"))
-
 import judge
-from harness import LONG, Failure, Program, Report, as_nobody, event_path, remove_tree, require, seed, workplace
+from harness import LONG, Failure, event_path, remove_tree, require
 from oddchange import ChangingTree
 from oddtree import Clock, seeded
-from s3_server import S3Server
-from server_tools import Skip
+from roundtrip import check_good, first, run_events, run_modes
 
 KEY = base64.b64encode(bytes(range(3, 35))).decode()
 TIMEOUT = 240
@@ -40,7 +33,7 @@ class Mode:
     """One kind of archive and way to call the program."""
 
     name: str
-    short: int
+    short: int  # rounds of changes in the short form; None: not in it
     long: int
     options: list = field(default_factory=list)
     bucket: bool = False
@@ -59,16 +52,11 @@ MODES = [
     Mode("differential", 2, 20, ["--type", "differential"]),
     Mode("checksum", 1, 20, ["--checksum"]),
     Mode("s3", 2, 15, bucket=True),
-    Mode("s3-encrypted", 0, 15, ["--encrypt", "--zstd"], bucket=True, encrypt=True),
+    Mode("s3-encrypted", None, 15, ["--encrypt", "--zstd"], bucket=True, encrypt=True),
     Mode("user", 1, 15, user=True),
     Mode("tar", 0, 5, tar=True),
     Mode("tar-zstd", 0, 5, ["--zstd"], tar=True),
 ]
-
-
-def first(lines, count=12):
-    more = ["... and %d more" % (len(lines) - count)] if len(lines) > count else []
-    return "\n".join(list(lines[:count]) + more)
 
 
 class LaterClock(Clock):
@@ -100,10 +88,7 @@ class Scene:
             program.environment["BACKUP_ENCRYPTION_KEY"] = KEY
 
     def run(self, *arguments):
-        result = self.program.run([self.program.executable, *arguments])
-        for line in result.out.splitlines():
-            result.events.append(json.loads(line))
-        return result
+        return run_events(self.program, *arguments)
 
     def create(self, *extra):
         return self.run("archive", "create", "--json", "-v", "--name", "odd", *self.mode.options, *extra, self.url,
@@ -113,19 +98,9 @@ class Scene:
         return self.run("restore", "--json", *extra, self.url, "--to", target)
 
 
-def warnings_of(result):
-    return [w for w in result.warnings() if w.get("code") != "note"]
-
-
 def check_equal(wanted, target, what):
     found = judge.compare(wanted, judge.snapshot(target))
     require(not found, "%s: the own walk finds %d differences\n%s" % (what, len(found), first(found)))
-
-
-def check_good(result, what):
-    require(result.code == 0 and result.status() == "completed", "%s failed: %s %s"
-            % (what, warnings_of(result)[:5], result.describe()))
-    require(not warnings_of(result), "%s warned: %s" % (what, warnings_of(result)[:3]))
 
 
 def check_create(scene):
@@ -238,7 +213,7 @@ def play(mode, base, text, program, server):
     scene.tree.build(many=400 if LONG else 50, deep=not mode.tar)
     number = 0
     try:
-        for number in range((mode.long if LONG else mode.short) + 1):
+        for number in range((mode.long if LONG else mode.short or 0) + 1):
             if number:
                 scene.log = scene.tree.mutate(scene.rng.randrange(3, 40))
             round_of(scene)
@@ -254,69 +229,5 @@ def place_url(scene):
     return scene.url if scene.url.startswith("s3:") else "file://" + scene.url
 
 
-def run_mode(mode, base, text, program, server, report):
-    started = time.monotonic()
-    name = "differential/archive_roundtrip/" + mode.name
-    os.mkdir(base)
-
-    def perform():
-        try:
-            play(mode, base, "%s/%s" % (text, mode.name), program, server)
-            print("# %s: %.1f s" % (name, time.monotonic() - started))
-            report.ok(name)
-        except Failure as problem:
-            report.not_ok(name, problem)
-        except Exception:
-            report.not_ok(name, traceback.format_exc())
-    program.environment.update(XDG_STATE_HOME=os.path.join(base, "state"))
-    if mode.user and os.geteuid() == 0:
-        os.chown(base, 65534, 65534)
-
-        def child():
-            program.environment.update(TMPDIR=base)
-            perform()
-            return 0 if report.failed == 0 else 1
-        if as_nobody(child) == 0:
-            report.passed += 1
-        else:
-            report.failed += 1
-    else:
-        perform()
-
-
-def main():
-    executable = os.environ.get("BACKAPP", "")
-    if not os.access(executable, os.X_OK):
-        print("skip differential/archive_roundtrip: BACKAPP does not name a program")
-        return 77
-    if not shutil.which("rsync") or not shutil.which("bsdtar"):
-        print("skip differential/archive_roundtrip: rsync and bsdtar, the judges, are not installed")
-        return 77
-    text = seed()
-    wanted = [name for name in os.environ.get("BACKAPP_TEST_MODE", "").split(",") if name]
-    modes = [m for m in MODES if (m.name in wanted if wanted else LONG or m.short > 0 or m.tar)]
-    report = Report()
-    with workplace() as base:
-        server = None
-        if any(mode.bucket for mode in modes):
-            try:
-                server = S3Server()
-            except Skip as why:
-                print("# no S3 server: %s" % why, flush=True)
-        try:
-            executable = shutil.copy(executable, os.path.join(base, "backapp"))
-            os.chmod(executable, 0o755)
-            for mode in modes:
-                if mode.bucket and not server:
-                    report.skip("differential/archive_roundtrip/" + mode.name, "the S3 server is not installed")
-                    continue
-                program = Program(base, executable)
-                run_mode(mode, os.path.join(base, mode.name), text, program, server, report)
-        finally:
-            if server:
-                server.stop()
-    return report.end()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_modes("archive_roundtrip", MODES, play, ["rsync", "bsdtar"]))

@@ -12,24 +12,16 @@ BACKAPP_TEST_MODE=NAME[,NAME] runs only these modes, BACKAPP_TEST_KEEP=1 keeps t
 """
 
 import base64
-import json
 import os
-import pathlib
-import shutil
-import subprocess
 import sys
 import time
-import traceback
 from dataclasses import dataclass, field
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "servers"))
-
 import judge
-from harness import LONG, Failure, Program, Report, as_nobody, event_path, remove_tree, require, seed, workplace
+from harness import LONG, Failure, event_path, remove_tree, require
 from oddchange import ChangingTree
 from oddtree import Clock, seeded
-from s3_server import S3Server
-from server_tools import Skip
+from roundtrip import check_good, first, run_events, run_modes
 
 DAY = 86400
 KEY = base64.b64encode(bytes(range(7, 39))).decode()
@@ -40,7 +32,7 @@ class Mode:
     """One kind of store and way to call the program."""
 
     name: str
-    short: int
+    short: int  # rounds of changes in the short form; None: not in it
     long: int
     options: list = field(default_factory=list)
     bucket: bool = False
@@ -58,19 +50,14 @@ MODES = [
     Mode("local", 2, 30, ["--delete"]),
     Mode("local-encrypted", 1, 20, ["--delete"], encrypt=True),
     Mode("s3", 1, 25, ["--delete"], bucket=True),
-    Mode("s3-checksum", 0, 15, ["--delete", "--checksum"], bucket=True, tree={"stealth": True}, restore=["--checksum"]),
+    Mode("s3-checksum", None, 15, ["--delete", "--checksum"], bucket=True, tree={"stealth": True}, restore=["--checksum"]),
     Mode("s3-encrypted", 1, 15, ["--delete"], bucket=True, encrypt=True),
     Mode("s3-versions", 1, 20, ["--delete", "--trash", "0"], bucket=True, versioning=True),
     Mode("s3-dates", 1, 15, ["--delete"], bucket=True, dates=True),
-    Mode("s3-large", 0, 10, ["--delete"], bucket=True, tree={"large": True}),
-    Mode("local-catalogue", 0, 15, ["--delete", "--relist-days", "30"]),
+    Mode("s3-large", None, 10, ["--delete"], bucket=True, tree={"large": True}),
+    Mode("local-catalogue", None, 15, ["--delete", "--relist-days", "30"]),
     Mode("local-user", 1, 15, ["--delete"], user=True),
 ]
-
-
-def first(lines, count=12):
-    more = ["... and %d more" % (len(lines) - count)] if len(lines) > count else []
-    return "\n".join(list(lines[:count]) + more)
 
 
 class Scene:
@@ -94,10 +81,7 @@ class Scene:
             program.environment["BACKUP_ENCRYPTION_KEY"] = KEY
 
     def run(self, *arguments):
-        result = self.program.run([self.program.executable, *arguments])
-        for line in result.out.splitlines():
-            result.events.append(json.loads(line))
-        return result
+        return run_events(self.program, *arguments)
 
     def sync(self, *extra):
         options = [*self.mode.options, "--max-delete", "100", "--state-dir", self.state, "--json", "-v", *extra]
@@ -121,10 +105,6 @@ def item_key(item):
     return event_path(item), item.get("action"), item.get("kind")
 
 
-def warnings_of(result):
-    return [w for w in result.warnings() if w.get("code") != "note"]
-
-
 def check_equal(scene, wanted, target, what):
     found = judge.compare(wanted, judge.snapshot(target), **scene.mode.judge)
     require(not found, "%s: the own walk finds %d differences\n%s" % (what, len(found), first(found)))
@@ -133,13 +113,6 @@ def check_equal(scene, wanted, target, what):
 def check_rsync(scene, target, what):
     found = judge.rsync_differences(scene.source, target)
     require(not found, "%s: rsync finds %d differences\n%s" % (what, len(found), first(found)))
-
-
-def check_good(result, what):
-    require(result.code == 0 and result.status() == "completed", "%s failed: %s %s"
-            % (what, warnings_of(result)[:5], result.describe()))
-    # Non-root cannot give files away, which is one note and no warning.
-    require(not warnings_of(result), "%s warned: %s" % (what, warnings_of(result)[:3]))
 
 
 def check_sync(scene):
@@ -216,7 +189,7 @@ def play(mode, base, text, program, server):
     scene = Scene(mode, base, text, program, server)
     scene.tree.build(many=400 if LONG else 50, deep=True)
     try:
-        for scene.number in range((mode.long if LONG else mode.short) + 1):
+        for scene.number in range((mode.long if LONG else mode.short or 0) + 1):
             if scene.number:
                 scene.log = scene.tree.mutate(scene.rng.randrange(3, 40))
             round_of(scene)
@@ -227,68 +200,5 @@ def play(mode, base, text, program, server):
                       % (scene.number, text, problem, "\n".join(scene.log))) from None
 
 
-def run_mode(mode, base, text, program, server, report):
-    started = time.monotonic()
-    name = "differential/s3_roundtrip/" + mode.name
-    os.mkdir(base)
-
-    def perform():
-        try:
-            play(mode, base, "%s/%s" % (text, mode.name), program, server)
-            print("# %s: %.1f s" % (name, time.monotonic() - started))
-            report.ok(name)
-        except Failure as problem:
-            report.not_ok(name, problem)
-        except Exception:
-            report.not_ok(name, traceback.format_exc())
-    if mode.user and os.geteuid() == 0:
-        os.chown(base, 65534, 65534)
-
-        def child():
-            program.environment.update(XDG_STATE_HOME=os.path.join(base, "state"), TMPDIR=base)
-            perform()
-            return 0 if report.failed == 0 else 1
-        if as_nobody(child) == 0:
-            report.passed += 1
-        else:
-            report.failed += 1
-    else:
-        perform()
-
-
-def main():
-    executable = os.environ.get("BACKAPP", "")
-    if not os.access(executable, os.X_OK):
-        print("skip differential/s3_roundtrip: BACKAPP does not name a program")
-        return 77
-    if not shutil.which("rsync"):
-        print("skip differential/s3_roundtrip: rsync, the judge, is not installed")
-        return 77
-    text = seed()
-    wanted = [name for name in os.environ.get("BACKAPP_TEST_MODE", "").split(",") if name]
-    modes = [m for m in MODES if (m.name in wanted if wanted else (m.long if LONG else m.short) > 0)]
-    report = Report()
-    with workplace() as base:
-        server = None
-        if any(mode.bucket for mode in modes):
-            try:
-                server = S3Server()
-            except Skip as why:
-                print("# no S3 server: %s" % why, flush=True)
-        try:
-            executable = shutil.copy(executable, os.path.join(base, "backapp"))
-            os.chmod(executable, 0o755)
-            for mode in modes:
-                if mode.bucket and not server:
-                    report.skip("differential/s3_roundtrip/" + mode.name, "the S3 server is not installed")
-                    continue
-                program = Program(base, executable)
-                run_mode(mode, os.path.join(base, mode.name), text, program, server, report)
-        finally:
-            if server:
-                server.stop()
-    return report.end()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_modes("s3_roundtrip", MODES, play, ["rsync"]))
